@@ -1,0 +1,77 @@
+"""Bytes to values and back, strictly: size before parse, UTF-8, no NaN, bounded depth, duplicate keys last wins.
+
+Never raises anything but `Undecodable`; everything behind it works on values that survive a round trip.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from schemas.failure import Failure
+
+MAX_DEPTH = 64
+"""Levels of nesting that are accepted; the parsers behind us recurse."""
+
+_json = msgspec.json.Decoder()
+_sorted = msgspec.json.Encoder(order="deterministic")
+encode = msgspec.json.Encoder().encode
+
+
+class Undecodable(Exception):  # noqa: N818 - it names a verdict on bytes, not an error of ours
+    """The bytes are not what they should be; `failure` is the class, the text says where."""
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.message = message
+
+
+def decode(raw: bytes, *, max_bytes: int) -> Any:
+    """Parse `raw` (at most `max_bytes` bytes) or raise `Undecodable`."""
+    if len(raw) > max_bytes:
+        raise Undecodable(Failure.INGEST_OVERSIZE, f"{len(raw)} bytes, at most {max_bytes} are accepted")
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Undecodable(Failure.DECODE_ENCODING, f"not UTF-8 at byte {error.start}") from None
+    try:
+        value = _json.decode(raw)
+    except RecursionError:
+        raise Undecodable(Failure.DECODE_DEPTH, f"nested deeper than {MAX_DEPTH} levels") from None
+    except msgspec.DecodeError as error:
+        raise Undecodable(Failure.DECODE_JSON, str(error)) from None
+    # A text with few brackets cannot be deep: the walk is only paid by those that could be.
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
+        raise Undecodable(Failure.DECODE_DEPTH, f"nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def depth(value: object) -> int:
+    """Return how many containers lie inside one another, without recursing."""
+    deepest, level = 0, [value]
+    while level:
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        deepest += any(isinstance(item, dict | list) for item in level)
+        level = inner
+    return deepest
+
+
+def canonical(value: object) -> bytes:
+    """Encode with sorted keys, so that equal values give equal bytes."""
+    return _sorted.encode(value)
+
+
+def sha256(*parts: str | bytes) -> str:
+    """Hash parts so that moving a character from one to the next changes the hash."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()

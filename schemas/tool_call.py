@@ -1,0 +1,81 @@
+"""A tool call: what was asked (`ToolCallData`) and what was accepted (`ToolCall`, frozen, travels to the worker)."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from schemas.effect import OperationClass
+
+TENANT = "default"
+"""The one tenant of an installation without tenants."""
+
+Priority = Literal["interactive", "normal", "batch"]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+
+
+class ToolCallData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `data` of a request, the body of `POST /v1/calls`; only `tool` and `arguments` are required."""
+
+    tool: _Name
+    arguments: dict[str, Any]
+    connection: _Name | None = None
+    session: _Name | None = None
+    idempotency_key: _Name | None = None
+    deadline: str | None = None
+    priority: Priority = "normal"
+    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    reservation: str | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a call came in, enough to find it there again."""
+
+    engine: str
+    """`redis`, `kafka` or `http`."""
+    stream: str | None = None
+    entry: str | None = None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """The producer's own identity of the request, echoed in its result."""
+
+    source: str
+    id: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """An accepted call. Everything a worker, a result or a letter needs; nothing in it ever changes."""
+
+    id: str
+    tenant: str = TENANT
+    tool: str
+    connector: str
+    connection: str | None
+    op_class: OperationClass
+    arguments: dict[str, Any]
+    agent: str
+    session: str | None
+    priority: Priority
+    key: str
+    scope: str
+    """Hash of (tenant, tool, connection, key): the idempotency scope."""
+    fingerprint: str
+    """Hash of {tool, connection, arguments}: what makes two requests the same."""
+    vendor_key: str
+    """The key sent to the vendor, the same for every attempt."""
+    accepted_us: int
+    deadline_us: int
+    timeout_us: int
+    confidence: float | None = None
+    reservation: str | None = None
+    traceparent: str | None = None
+    request: Request
+    origin: Origin
+    replay_of: str | None = None
+    root: str | None = None
+    generation: int = 0
+
+    @property
+    def lane(self) -> str:
+        """The queue this call waits in: one per connector, connection and operation."""
+        return f"{self.connector}|{self.connection or '-'}|{self.tool.removeprefix(self.connector + '.')}"
