@@ -1,0 +1,1 @@
+"""Storey 1: everything that touches a vendor."""

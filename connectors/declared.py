@@ -1,0 +1,91 @@
+"""What the manifests declare, as the frozen values that the gateway works with: merged, resolved, compiled.
+
+No reading and no judging of text here; `manifest` has done both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from connectors.arguments import ArgumentCheck, ArgumentError
+from connectors.secret import MissingSecret, Secret
+from schemas.effect import OperationClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    type: Literal["none", "api_key", "bearer", "basic", "oauth2"]
+    where: Literal["header", "query"] | None = None
+    """api_key: where the key goes (`in` in the manifest)."""
+    name: str | None = None
+    """api_key: the header or parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Egress:
+    allow_hosts: tuple[str, ...]
+    allow_private: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    tool: str
+    connector: str
+    name: str
+    op_class: OperationClass
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    base_url: str
+    timeout_s: float
+    max_attempts: int
+    idempotency_header: str | None
+    idempotency_window_s: float | None
+    auth: Auth
+    egress: Egress
+    input_schema: Mapping[str, Any] | None
+    output_schema: Mapping[str, Any] | None
+    approval_required: bool
+    queue_limit: int | None = None
+    """Calls a lane may hold; None: the gateway's setting."""
+    unavailable: str | None = None
+    """Why no call of this operation can be made in this version; rejected with `token.config`."""
+    title: str = ""
+    description: str = ""
+    _check: ArgumentCheck = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_check", ArgumentCheck(self.input_schema, self.path))
+
+    def argument_errors(self, arguments: Mapping[str, Any]) -> list[ArgumentError]:
+        """Return at most 20 errors, none with a value in it."""
+        return self._check.errors(arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    name: str
+    connector: str
+    base_url: str | None = None
+    """Replaces the connector's."""
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    missing: Mapping[str, MissingSecret] = field(default_factory=dict)
+    """Secrets that are named but not found; calls are rejected with `token.config`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    name: str
+    key: Secret | None = None
+    """None: no key declared, or one that is missing. Nobody is this agent over HTTP then."""
+    allow: tuple[str, ...] = ()
+    missing: MissingSecret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    name: str
+    key: Secret | None = None
+    roles: tuple[str, ...] = ()
+    missing: MissingSecret | None = None

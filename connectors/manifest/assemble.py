@@ -1,0 +1,104 @@
+"""Typed manifests to what the gateway works with: inheritance applied, secrets looked up, defaults filled in."""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from connectors.declared import Agent, Auth, Connection, Egress, Operation, Operator
+from connectors.manifest.build_state import OAUTH2
+from connectors.manifest.model import (
+    TOOL_SEPARATOR,
+    AgentManifest,
+    ApiKeyAuth,
+    AuthField,
+    ConnectionManifest,
+    ConnectorManifest,
+    OperationManifest,
+    OperatorManifest,
+    Part,
+)
+from connectors.manifest.origin import host_of
+from connectors.manifest.secret_reference import Reference
+from connectors.secret import MissingSecret, Secret, resolve
+from schemas.effect import OperationClass
+
+_P = TypeVar("_P", bound=Part)
+
+
+def inherit(inherited: _P, own: _P | None) -> _P:
+    """Return what is inherited, changed by the keys that are written."""
+    if own is None:
+        return inherited
+    return inherited.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+
+def egress_of(manifest: ConnectorManifest) -> Egress:
+    hosts = manifest.egress.allow_hosts
+    if hosts is None:
+        host = host_of(manifest.base_url)
+        hosts = (host,) if host else ()
+    return Egress(allow_hosts=tuple(host.lower() for host in hosts), allow_private=manifest.egress.allow_private)
+
+
+def operations_of(manifest: ConnectorManifest) -> Iterator[Operation]:
+    auth, egress = _auth(manifest.auth), egress_of(manifest)
+    for name, operation in manifest.operations.items():
+        yield _operation(manifest, name, operation, auth, egress)
+
+
+def _operation(manifest: ConnectorManifest, name: str, own: OperationManifest, auth: Auth, egress: Egress) -> Operation:
+    keyed = own.idempotency if own.op_class is OperationClass.KEYED else None
+    return Operation(
+        tool=f"{manifest.metadata.name}{TOOL_SEPARATOR}{name}",
+        connector=manifest.metadata.name,
+        name=name,
+        op_class=own.op_class,
+        method=own.request.method,
+        path=own.request.path,
+        query=own.request.query,
+        headers=own.request.headers,
+        base_url=manifest.base_url.rstrip("/"),
+        timeout_s=(own.timeout or manifest.defaults.timeout).seconds,
+        max_attempts=inherit(manifest.defaults.retry, own.retry).max_attempts,
+        idempotency_header=keyed.header if keyed else None,
+        idempotency_window_s=keyed.window.seconds if keyed else None,
+        auth=auth,
+        egress=egress,
+        input_schema=own.input,
+        output_schema=own.output,
+        approval_required=own.approval is not None and own.approval.required,
+        unavailable=OAUTH2 if auth.type == "oauth2" else None,
+        title=own.title,
+        description=own.description,
+    )
+
+
+def _auth(declared: AuthField) -> Auth:
+    if isinstance(declared, ApiKeyAuth):
+        return Auth(type=declared.type, where=declared.where, name=declared.name)
+    return Auth(type=declared.type)
+
+
+def connection_of(manifest: ConnectionManifest, environ: Mapping[str, str]) -> Connection:
+    found = {name: resolve(reference, environ) for name, reference in manifest.secrets.items()}
+    return Connection(
+        name=manifest.metadata.name,
+        connector=manifest.metadata.connector,
+        base_url=manifest.base_url.rstrip("/") if manifest.base_url else None,
+        secrets={name: value for name, value in found.items() if isinstance(value, Secret)},
+        missing={name: value for name, value in found.items() if isinstance(value, MissingSecret)},
+    )
+
+
+def agent_of(manifest: AgentManifest, environ: Mapping[str, str]) -> Agent:
+    key, missing = _key(manifest.key, environ)
+    return Agent(name=manifest.metadata.name, key=key, allow=manifest.allow, missing=missing)
+
+
+def operator_of(manifest: OperatorManifest, environ: Mapping[str, str]) -> Operator:
+    key, missing = _key(manifest.key, environ)
+    return Operator(name=manifest.metadata.name, key=key, roles=tuple(manifest.roles), missing=missing)
+
+
+def _key(reference: Reference | None, environ: Mapping[str, str]) -> tuple[Secret | None, MissingSecret | None]:
+    found = resolve(reference, environ) if reference else None
+    return (found, None) if isinstance(found, Secret) else (None, found)

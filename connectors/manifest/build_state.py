@@ -1,0 +1,65 @@
+"""What can be declared but is not built in this version, and what happens instead.
+
+`lint` names every row that a manifest uses: a guard is never silently ignored. Whoever builds one deletes its row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.manifest.problem import Finding, Path, Severity
+
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Unbuilt:
+    path: tuple[str, ...]
+    """Where the key stands in a connector; `*` is every operation."""
+    now: str
+    only: object = None
+    """The one value that is not built; None: every value."""
+
+
+OAUTH2 = "tokens are not fetched in this version: calls of this connector are rejected with token.config"
+APPROVAL = "approvals cannot be given in this version: calls are rejected with approval.denied"
+_CONTRACT = "is not checked in this version: a response is passed on as it came"
+
+UNBUILT = (
+    # Limits are used by name only, so this row also speaks for every `limits:` below it.
+    Unbuilt(("limits",), "limits are not paced in this version: calls are sent as they come"),
+    Unbuilt(("auth", "type"), OAUTH2, only="oauth2"),
+    Unbuilt(
+        ("defaults", "breaker"),
+        "the breaker is not built in this version: calls to a vendor that is down spend their attempts",
+    ),
+    Unbuilt(("defaults", "contract"), f"the contract {_CONTRACT}"),
+    Unbuilt(("operations", ANY, "contract"), f"the contract {_CONTRACT}"),
+    Unbuilt(("operations", ANY, "output"), f"the response schema {_CONTRACT}"),
+    Unbuilt(("operations", ANY, "approval", "required"), APPROVAL, only=True),
+    Unbuilt(
+        ("operations", ANY, "readback"),
+        "the read-back is not asked in this version: an unknown effect is escalated, as for class unsafe",
+    ),
+)
+
+
+def unbuilt(tree: dict[str, Any]) -> Iterator[Finding]:
+    """Name every key of a connector that is declared but not built."""
+    for row in UNBUILT:
+        for path, value in _matches(tree, row.path, ()):
+            if row.only is None or value == row.only:
+                yield Finding(path=path, message=row.now, severity=Severity.WARNING, at_key=row.only is None)
+
+
+def _matches(tree: Any, pattern: tuple[str, ...], path: Path) -> Iterator[tuple[Path, Any]]:
+    if not pattern:
+        yield path, tree
+        return
+    if not isinstance(tree, dict):
+        return
+    head, rest = pattern[0], pattern[1:]
+    if head == "required" and head not in tree:
+        yield path, True  # `approval: {}` requires one
+    for key in tree if head == ANY else [head] * (head in tree):
+        yield from _matches(tree[key], rest, (*path, key))

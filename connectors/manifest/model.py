@@ -1,0 +1,285 @@
+"""Every key of `sluice/v1` and every built-in default, once, with its unit and its meaning.
+
+Shape only: what needs two keys or two documents to judge is in `checks`. Secrets appear as references, never as values.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    Tag,
+)
+
+from connectors.manifest.secret_reference import SecretReference
+from connectors.manifest.units import Duration, DurationField, Percentage, PercentageField, RateField
+from schemas.effect import OperationClass
+
+API_VERSION = "sluice/v1"
+TOOL_SEPARATOR = "."
+
+
+def _matching(pattern: str, sentence: str) -> Any:
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if compiled.fullmatch(text) is None:
+            raise ValueError(sentence)
+        return text
+
+    return AfterValidator(check)
+
+
+def _as_text(value: Any) -> Any:
+    # `per_page: 100` is what people write; in a query or a header everything is text.
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+ConnectorName = Annotated[
+    str,
+    _matching(
+        r"[a-z][a-z0-9_-]{0,62}",
+        "must be lower-case letters, digits, - and _, starting with a letter: tool names begin with it",
+    ),
+]
+Name = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}", "must be letters, digits and . _ @ -")]
+OperationName = Annotated[
+    str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", "must be words of letters, digits, - and _ joined by dots")
+]
+LimitName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,64}", "must be letters, digits, - and _")]
+HeaderName = Annotated[str, _matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", "is not a header name")]
+ParameterName = Annotated[str, _matching(r"[^\x00-\x20&=#]{1,128}", "is not a parameter name")]
+_WRITTEN = BeforeValidator(_as_text, json_schema_input_type=str | int | float | bool)
+Template = Annotated[str, _WRITTEN, _matching(r"[^\x00-\x1f\x7f]*", "must be one line of text")]
+Pointer = Annotated[str, _matching(r"(/([^~]|~[01])*)?", "must be a JSON pointer such as /usage/total_tokens")]
+ToolPattern = Annotated[
+    str, _matching(r"[A-Za-z0-9_.*?-]{1,256}", "must be a tool such as crm.contacts.create or a pattern such as crm.*")
+]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+
+class ConnectorMetadata(Part):
+    name: ConnectorName
+    version: Annotated[str, _WRITTEN] = "0"
+    title: str = ""
+
+
+class NoAuth(Part):
+    type: Literal["none"] = "none"
+
+
+class ApiKeyAuth(Part):
+    type: Literal["api_key"]
+    where: Literal["header", "query"] = Field(alias="in")
+    name: ParameterName
+
+
+class BearerAuth(Part):
+    type: Literal["bearer"]
+
+
+class BasicAuth(Part):
+    type: Literal["basic"]
+
+
+class OAuth2Auth(Part):
+    type: Literal["oauth2"]
+    grant: Literal["client_credentials", "refresh_token"]
+    token_url: str = Field(description="Absolute, or relative to the connection's base_url.")
+    scopes: tuple[str, ...] = ()
+    client_auth: Literal["basic", "post"] = "basic"
+    rotation: Literal["none", "grace", "strict"] = "none"
+
+
+AuthField = Annotated[NoAuth | ApiKeyAuth | BearerAuth | BasicAuth | OAuth2Auth, Discriminator("type")]
+
+
+class Egress(Part):
+    allow_hosts: tuple[str, ...] | None = Field(
+        None, description="Hosts that may be called; `host` means any port. Default: base_url's."
+    )
+    allow_private: StrictBool = Field(default=False, description="Also plain http, and loopback and private addresses.")
+
+
+class Limit(Part):
+    """A named budget, shared by every worker: a rate or a concurrency."""
+
+    rate: RateField | None = None
+    concurrency: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = None
+    per: Literal["connector", "connection", "operation"] = "connection"
+    mode: Literal["strict", "soft"] = "strict"
+
+
+class Estimate(Part):
+    path: Pointer
+    plus: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+class WeightedUse(Part):
+    """A cost known only afterwards: reserved at the estimate, settled at the actual value."""
+
+    estimate: Estimate
+    actual: Pointer
+
+
+def _use_kind(value: Any) -> str:
+    return "weighted" if isinstance(value, dict | WeightedUse) else "plain"
+
+
+Use = Annotated[
+    Annotated[StrictInt, Field(ge=0, le=1_000_000), Tag("plain")] | Annotated[WeightedUse, Tag("weighted")],
+    Discriminator(_use_kind),
+]
+
+
+class Retry(Part):
+    max_attempts: Annotated[StrictInt, Field(ge=1, le=100)] = 5
+
+
+class Slow(Part):
+    over: DurationField = Duration.parse("5s")
+    rate: PercentageField = Percentage.parse("80%")
+
+
+class Breaker(Part):
+    window: DurationField = Duration.parse("60s")
+    min_calls: Annotated[StrictInt, Field(ge=1)] = 10
+    failure_rate: PercentageField = Percentage.parse("50%")
+    consecutive: Annotated[StrictInt, Field(ge=1)] = 5
+    slow: Slow = Slow()
+    open: DurationField = Duration.parse("5s")
+
+
+class Contract(Part):
+    on_breaking: Literal["warn", "quarantine_writes", "block"] = "block"
+
+
+class Defaults(Part):
+    """What an operation inherits when it says nothing; what this says nothing about is built in, here."""
+
+    limits: dict[LimitName, Use] = Field({}, description="An operation's own `limits` replace these as a whole.")
+    timeout: DurationField = Field(Duration.parse("10s"), description="Total time of one attempt.")
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    contract: Contract = Contract()
+
+
+class Request(Part):
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+    path: str = Field(description="Starts with /; {name} stands for an argument, encoded as one segment.")
+    query: dict[ParameterName, Template] = {}
+    headers: dict[HeaderName, Template] = {}
+
+
+class Idempotency(Part):
+    header: HeaderName
+    window: DurationField = Field(description="How long the vendor promises to honour a key.")
+
+
+class Approval(Part):
+    required: StrictBool = True
+    timeout: DurationField = Duration.parse("30m")
+    on_timeout: Literal["reject", "escalate"] = "reject"
+
+
+class Match(Part):
+    path: Pointer
+    where: dict[Pointer, Any] = Field(min_length=1)
+
+
+class Readback(Part):
+    operation: str
+    arguments: dict[str, Any] = {}
+    match: Match
+
+
+class OperationManifest(Part):
+    request: Request
+    input: dict[str, Any] | None = Field(None, description="JSON Schema of the arguments.")
+    output: dict[str, Any] | None = Field(None, description="JSON Schema of the response.")
+    op_class: OperationClass = Field(OperationClass.UNSAFE, alias="class")
+    idempotency: Idempotency | None = None
+    contract: Contract | None = None
+    approval: Approval | None = None
+    readback: Readback | None = None
+    limits: dict[LimitName, Use] | None = None
+    timeout: DurationField | None = None
+    retry: Retry | None = None
+    title: str = ""
+    description: str = ""
+
+
+class Document(Part):
+    api_version: Literal["sluice/v1"] = Field(alias="apiVersion")
+
+
+class ConnectorManifest(Document):
+    kind: Literal["Connector"]
+    metadata: ConnectorMetadata
+    base_url: str
+    auth: AuthField = NoAuth()
+    egress: Egress = Egress()
+    limits: dict[LimitName, Limit] = {}
+    defaults: Defaults = Defaults()
+    operations: dict[OperationName, OperationManifest] = Field(min_length=1)
+
+
+class ConnectionMetadata(Part):
+    name: Name
+    connector: str
+
+
+class ConnectionManifest(Document):
+    kind: Literal["Connection"]
+    metadata: ConnectionMetadata
+    base_url: str | None = None
+    secrets: dict[str, SecretReference] = {}
+
+
+class PrincipalMetadata(Part):
+    name: Name
+
+
+class AgentManifest(Document):
+    kind: Literal["Agent"]
+    metadata: PrincipalMetadata
+    key: SecretReference | None = Field(
+        None, description="Needed over HTTP; on the bus the broker's access control speaks."
+    )
+    allow: tuple[ToolPattern, ...] = Field((), description="Tools this agent may call; none by default.")
+
+
+class OperatorManifest(Document):
+    kind: Literal["Operator"]
+    metadata: PrincipalMetadata
+    key: SecretReference
+    roles: tuple[Literal["viewer", "operator", "approver", "admin"], ...] = Field(min_length=1)
+
+
+Manifest = ConnectorManifest | ConnectionManifest | AgentManifest | OperatorManifest
+KINDS: dict[str, type[Manifest]] = {
+    "Connector": ConnectorManifest,
+    "Connection": ConnectionManifest,
+    "Agent": AgentManifest,
+    "Operator": OperatorManifest,
+}
+AUTH_SECRETS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "none": (frozenset(), frozenset()),
+    "api_key": (frozenset({"api_key"}), frozenset()),
+    "bearer": (frozenset({"token"}), frozenset()),
+    "basic": (frozenset({"username", "password"}), frozenset()),
+    "oauth2": (frozenset({"client_id"}), frozenset({"client_secret", "refresh_token"})),
+}
+"""The secrets that an auth type needs, and those it can use besides."""

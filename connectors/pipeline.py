@@ -1,0 +1,87 @@
+"""One attempt of one call, stage by stage, from arguments to an `Outcome`.
+
+Never raises for what a vendor or a network does; an exception from here means that the gateway itself is broken.
+Cancellation passes through. Every verdict is a value made by `classify`; nothing is judged here.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from connectors.classify import classify
+from connectors.credentials import authorise
+from connectors.declared import Connection, Operation
+from connectors.egress import allowed
+from connectors.exchange import (
+    EgressRefused,
+    Exchange,
+    LeaseLost,
+    Refusal,
+    RenderRefused,
+    SendPolicy,
+    Unavailable,
+)
+from connectors.render import render
+from connectors.transport import Engine
+from schemas.effect import needs_mark
+from schemas.outcome import Outcome
+from schemas.tool_call import ToolCall
+
+_US: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The way to a vendor; `clock` gives epoch seconds, `new_span` 16 hex digits."""
+
+    engine: Engine
+    clock: Callable[[], float]
+    new_span: Callable[[], str]
+    cap_wire_bytes: int
+    """Most bytes of an answer's body that are read."""
+    cap_decoded_bytes: int
+    """Most bytes they may unpack to; a result travels through the queue's memory."""
+
+    async def attempt(
+        self,
+        call: ToolCall,
+        operation: Operation,
+        connection: Connection | None,
+        *,
+        mark: Callable[[], Awaitable[bool]],
+    ) -> Outcome:
+        """Attempt `call` once. `mark` writes the `sending` mark and tells whether the lease still holds."""
+        ending = await self._stages(call, operation, connection, mark)
+        return classify(ending, operation.op_class, now=self.clock())
+
+    async def _stages(
+        self,
+        call: ToolCall,
+        operation: Operation,
+        connection: Connection | None,
+        mark: Callable[[], Awaitable[bool]],
+    ) -> Exchange | Refusal:
+        if operation.unavailable:
+            return Unavailable(operation.unavailable)
+        base_url = (connection.base_url if connection else None) or operation.base_url
+        rendered = render(call, operation, base_url, self.new_span())
+        if isinstance(rendered, RenderRefused):
+            return rendered
+        if refusal := allowed(rendered.url, operation.egress):
+            return EgressRefused(refusal)
+        # Only now: a credential is bound to the hosts its connector declares.
+        ready = authorise(rendered, operation.auth, connection)
+        if isinstance(ready, Unavailable):
+            return ready
+        marked = needs_mark(operation.op_class)
+        if marked and not await mark():
+            return LeaseLost()
+        policy = SendPolicy(
+            # The call's own, as accepted: its lease was measured by it.
+            timeout_s=call.timeout_us / _US,
+            allow_private=operation.egress.allow_private,
+            fresh=marked,
+            cap_wire_bytes=self.cap_wire_bytes,
+            cap_decoded_bytes=self.cap_decoded_bytes,
+        )
+        return await self.engine.send(ready, policy)
