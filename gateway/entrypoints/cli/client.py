@@ -1,0 +1,105 @@
+"""The API's client for commands: one base URL, one key, and every refusal turned into a message and an exit code."""
+
+import json
+import os
+from typing import Any, NoReturn
+
+import httpx2
+import typer
+
+from gateway.entrypoints.cli import options
+from gateway.entrypoints.cli.output import Exit, say, stop
+from gateway.settings import Settings
+from schemas.failure import Failure
+
+URL, KEY = "SLUICE_URL", "SLUICE_KEY"
+
+SLACK_S = 15.0
+"""Seconds a request may take beyond the wait that it asks for."""
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104 - to connect, not to bind
+_BY_CLASS: dict[str, Exit] = {
+    Failure.INGEST_UNKNOWN_TOOL: Exit.NOT_FOUND,
+    Failure.INGEST_UNKNOWN_CONNECTION: Exit.NOT_FOUND,
+    Failure.INGEST_ARGUMENTS: Exit.USAGE,
+}
+_BY_STATUS = {
+    400: Exit.USAGE,
+    401: Exit.AUTH,
+    403: Exit.AUTH,
+    404: Exit.NOT_FOUND,
+    413: Exit.USAGE,
+    429: Exit.UNAVAILABLE,
+    502: Exit.UNAVAILABLE,
+    503: Exit.UNAVAILABLE,
+    504: Exit.UNAVAILABLE,
+}
+
+
+def base_url() -> str:
+    """Return where the API is: `SLUICE_URL`, else the settings' host and port."""
+    return url_of(options.settings())
+
+
+def url_of(settings: Settings) -> str:
+    """Return where the API of these settings is; `SLUICE_URL` wins."""
+    given = os.environ.get(URL)
+    if given:
+        return given.rstrip("/")
+    return f"http://{_ANY_ADDRESS.get(settings.host, settings.host)}:{settings.port}"
+
+
+def ask(
+    method: str,
+    path: str,
+    *,
+    wait_s: float = 0.0,
+    body: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """Send one request and return status and body; ends the command when the answer is no."""
+    url = base_url()
+    key = os.environ.get(KEY)
+    sent = {**({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+    try:
+        # A proxy of the environment is for other hosts; on the loopback it could only be in the way.
+        with httpx2.Client(timeout=wait_s + SLACK_S, trust_env=not is_loopback(url)) as client:
+            answer = client.request(method, url + path, json=body, headers=sent)
+    except httpx2.ConnectError:
+        stop(Exit.UNAVAILABLE, f"Nothing answers at {url}.", "sluice up     (or set SLUICE_URL)")
+    except httpx2.InvalidURL as error:
+        stop(Exit.USAGE, f"{URL} is not a URL: {error}")
+    except (httpx2.TransportError, UnicodeEncodeError) as error:
+        stop(Exit.UNAVAILABLE, f"{url} did not answer: {type(error).__name__} {error}".rstrip(), "sluice doctor")
+    return answer.status_code, _body(answer, url)
+
+
+def _body(answer: httpx2.Response, url: str) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except json.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        stop(Exit.UNAVAILABLE, f"{url} answered {answer.status_code}, but not as Sluice does.", "sluice doctor")
+    if answer.status_code >= 400:
+        refuse(answer.status_code, body)
+    return body
+
+
+def refuse(status: int, problem: dict[str, Any]) -> NoReturn:
+    """Tell a problem and end the command."""
+    failure = problem.get("class")
+    named = f" [{failure}]" if failure else ""
+    say(f"{problem.get('title', status)}: {problem.get('detail', '')}{named}")
+    for error in problem.get("errors") or []:
+        say(f"  {error.get('pointer') or '/'}: {error.get('message')}")
+    code = _BY_CLASS.get(failure) if isinstance(failure, str) else None
+    hint = f"set {KEY} to the key of an Agent or Operator" if status == 401 else problem.get("action") or ""
+    if hint:
+        say(f"  next: {hint}")
+    raise typer.Exit(code or _BY_STATUS.get(status, Exit.FAILED))
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether the API is on this machine."""
+    return httpx2.URL(url).host in {"127.0.0.1", "::1", "localhost"}

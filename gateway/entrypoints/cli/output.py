@@ -1,0 +1,118 @@
+"""How commands speak: data on stdout as a table, JSON or JSON lines; messages on stderr; exit codes from one list."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import IntEnum, StrEnum
+from typing import Any, NoReturn
+
+import typer
+
+WIDE = 200
+"""Columns of a table that goes into a file or a pipe."""
+
+
+class Exit(IntEnum):
+    """What an exit code means, for every command."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    AUTH = 4
+    UNAVAILABLE = 5
+    PARTIAL = 6
+
+
+class Format(StrEnum):
+    """How data is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+def say(message: str) -> None:
+    """Tell the person something; never data."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that speaks
+
+
+def stop(code: Exit, message: str, next_step: str = "") -> NoReturn:
+    """End the command with a message and, where there is one, the next command to run."""
+    say(message)
+    if next_step:
+        say(f"  next: {next_step}")
+    raise typer.Exit(code)
+
+
+def chosen(wanted: Format | None) -> Format:
+    """Return the format: what was asked for, else a table on a terminal and JSON elsewhere."""
+    return wanted or (Format.TABLE if sys.stdout.isatty() else Format.JSON)
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], wanted: Format | None, *, columns: Sequence[str]) -> None:
+    """Write a list; a table has `columns` only."""
+    match chosen(wanted):
+        case Format.JSON:
+            _write(json.dumps(list(rows), indent=2, ensure_ascii=False))
+        case Format.JSONL:
+            for row in rows:
+                _write(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+        case Format.TABLE:
+            _table(rows, columns)
+
+
+def show_one(fields: Mapping[str, Any], wanted: Format | None, *, table: Mapping[str, Any] | None = None) -> None:
+    """Write one thing; `table` is its short form for people."""
+    match chosen(wanted):
+        case Format.JSON:
+            _write(json.dumps(fields, indent=2, ensure_ascii=False))
+        case Format.JSONL:
+            _write(json.dumps(fields, ensure_ascii=False, separators=(",", ":")))
+        case Format.TABLE:
+            _pairs(fields if table is None else table)
+
+
+def cell(value: object) -> str:
+    """Render a value for a table."""
+    match value:
+        case None:
+            return "-"
+        case str():
+            return value
+        case bool():
+            return "yes" if value else "no"
+        case dict() | list():
+            return json.dumps(value, ensure_ascii=False)
+        case _:
+            return str(value)
+
+
+def _write(text: str) -> None:
+    print(text)  # noqa: T201 - this is the one place that writes data
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - only when a table is shown
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell(row.get(column))) for column in columns))
+    _print(table)
+
+
+def _pairs(fields: Mapping[str, Any]) -> None:
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in fields.items():
+        table.add_row(Text(name, style="bold"), Text(cell(value)))
+    _print(table)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(table)

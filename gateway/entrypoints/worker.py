@@ -1,0 +1,152 @@
+"""The worker's loop: claim what there is room for, deliver each claim on its own task, settle, and keep house.
+
+Sleeps until a wake-up or the next due time; it never polls a busy queue and never blocks the loop.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.flow.delivery import Delivery
+from gateway.lanes.queue import PASSING, Lanes
+from gateway.lanes.signals import Signals
+from gateway.ports import Ambient, Claim, Claims
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 1.0
+"""A lost wake-up is made good after this long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chore:
+    """A small piece of housekeeping and how often it is due, in seconds."""
+
+    name: str
+    every_s: float
+    run: Callable[[], Awaitable[object]]
+
+
+async def keep_house(chore: Chore) -> None:
+    """Run one chore for ever; Redis being away is waited out, anything else is told and tried again."""
+    while True:
+        try:
+            await chore.run()
+        except PASSING:
+            pass
+        except Exception:
+            log.exception("chore.failed", chore=chore.name)
+        await asyncio.sleep(chore.every_s)
+
+
+class Worker:
+    """Claims and delivers until it is told to stop."""
+
+    def __init__(self, lanes: Lanes, delivery: Delivery, signals: Signals, *, ambient: Ambient, terms: "Terms") -> None:
+        """`ambient.worker` names the claims of this process."""
+        self._lanes = lanes
+        self._delivery = delivery
+        self._signals = signals
+        self._ambient = ambient
+        self._terms = terms
+        self._sequence = 0
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are being delivered now."""
+        return len(self._under_way)
+
+    async def run(self) -> None:
+        """Work until `stop`; then let what is under way end, at most the drain time."""
+        while not self._stopping.is_set():
+            room = self._terms.concurrency - len(self._under_way)
+            if room <= 0:
+                await self._wait(self._room, None)
+                continue
+            self._signals.work.clear()
+            asked_s = self._ambient.monotonic()
+            claims = await self._claim(room)
+            for claim in claims.claims:
+                self._start(claim, asked_s)
+            if not claims.claims:
+                await self._wait(self._signals.work, claims)
+        await self._drain()
+
+    def stop(self) -> None:
+        """Claim no more."""
+        self._stopping.set()
+        self._room.set()
+        self._signals.work.set()
+
+    async def reap(self) -> int:
+        """Settle claims whose workers were lost."""
+        claims = await self._lanes.reap(most=self._terms.reap_batch, lease_us=self._terms.reap_lease_us)
+        for claim in claims:
+            log.warning("claim.lost", call=claim.id, crashes=claim.run.crashes + 1, marked=bool(claim.run.marked))
+        await asyncio.gather(*(self._delivery.recover(claim) for claim in claims))
+        return len(claims)
+
+    async def _claim(self, room: int) -> Claims:
+        self._sequence += 1
+        while True:
+            try:
+                return await self._lanes.claim(
+                    self._ambient.worker, self._sequence, room=room, grace_us=self._terms.grace_us
+                )
+            except PASSING:
+                if self._stopping.is_set():
+                    return Claims(now_us=0)
+                await asyncio.sleep(self._terms.redis_wait_s)
+
+    def _start(self, claim: Claim, asked_s: float) -> None:
+        task = asyncio.create_task(self._deliver(claim, asked_s))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._room.set()
+
+    async def _deliver(self, claim: Claim, asked_s: float) -> None:
+        try:
+            settled = await self._delivery.deliver(claim, asked_s)
+        except Exception:
+            # The lease is left to end: the reaper decides with what is known, and a bug that repeats ends as poison.
+            log.exception("delivery.broken", call=claim.id)
+            return
+        if settled != "settled":
+            log.warning("claim.stale", call=claim.id, fence=claim.fence, answer=settled)
+
+    async def _wait(self, event: asyncio.Event, claims: Claims | None) -> None:
+        timeout_s = LOOK_EVERY_S
+        if claims is not None and claims.due_us is not None:
+            timeout_s = min(timeout_s, max(0.0, (claims.due_us - claims.now_us) / 1_000_000))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), timeout_s)
+        self._room.clear()
+
+    async def _drain(self) -> None:
+        if self._under_way:
+            log.info("worker.draining", under_way=len(self._under_way))
+            await asyncio.wait(self._under_way, timeout=self._terms.drain_s)
+        for task in self._under_way:
+            task.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The worker's limits and time spans."""
+
+    concurrency: int
+    grace_us: int
+    """Lease beyond a call's timeout."""
+    reap_batch: int
+    reap_lease_us: int
+    redis_wait_s: float
+    drain_s: float

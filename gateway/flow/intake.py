@@ -1,0 +1,185 @@
+"""Intake: bytes from any door become calls in their lanes, refusals, or letters; nothing is dropped, nothing is left unacknowledged.
+
+One use-case for the bus and for HTTP. It never raises for what an event contains; only the queue's absence stops it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.catalog import Catalog
+from gateway.flow import reports
+from gateway.policy.admission import Admit, Incoming, Refuse, admit
+from gateway.policy.scope import agent_of
+from gateway.ports import Admission, Admitted, Ambient, Answer, Conflict, Duplicate, Full, IntakeQueue, Refusal
+from schemas import cloudevent, trace
+from schemas.codec import Undecodable, encode
+from schemas.failure import Failure
+from schemas.tool_call import Origin, Request, ToolCallData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One delivery from the bus."""
+
+    stream: str
+    id: str
+    raw: bytes
+    deliveries: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Intake's limits and time spans."""
+
+    max_event_bytes: int
+    deadline_s: float
+    queue_limit: int
+    answer_ttl_s: int
+
+
+WriteLetter = Callable[[Entry, Undecodable], Awaitable[str]]
+"""Renders the letter of an event that could not be read."""
+
+
+class Intake:
+    """The use-case; one instance a process."""
+
+    def __init__(
+        self, queue: IntakeQueue, catalog: Callable[[], Catalog], *, ambient: Ambient, terms: Terms, letter: WriteLetter
+    ) -> None:
+        """`catalog` is asked for each batch, so that a reloaded one is used at once."""
+        self._queue = queue
+        self._catalog = catalog
+        self._ambient = ambient
+        self._terms = terms
+        self._letter = letter
+
+    async def from_bus(self, entries: Sequence[Entry]) -> None:
+        """Take in a batch; when this returns, every entry is acknowledged or was dealt with before."""
+        admissions: list[tuple[Incoming, Admit]] = []
+        refusals: list[Refusal] = []
+        for entry in entries:
+            match self._judge(entry):
+                case Undecodable() as verdict:
+                    refusals.append(await self._undecodable(entry, verdict))
+                case (incoming, Refuse() as refuse):
+                    refusals.append(self._refusal(incoming, refuse))
+                case (incoming, Admit() as admitted):
+                    admissions.append((incoming, admitted))
+        if admissions:
+            refusals += await self._enqueue(admissions)
+        if refusals:
+            await self._queue.refuse(refusals)
+
+    async def poison(self, entry: Entry) -> None:
+        """Dead-letter an event that kills whoever decodes it, without decoding it."""
+        message = f"delivered alone {entry.deliveries} times, and the worker died each time"
+        verdict = Undecodable(Failure.POISON_CRASH_LOOP, message)
+        await self._queue.refuse([await self._undecodable(entry, verdict)])
+
+    async def from_http(
+        self, data: ToolCallData, *, agent: str, key: str | None, traceparent: str | None
+    ) -> Admitted | Duplicate | Refuse:
+        """Take in one request whose caller is known; a refusal is answered, not counted."""
+        ambient = self._ambient
+        call = ambient.new_id()
+        incoming = Incoming(
+            call=call,
+            data=_builtins(data),
+            agent=agent,
+            request=Request(source=f"agent/{agent}", id=key or call),
+            key=key or call,
+            traceparent=trace.valid(traceparent) or ambient.new_trace(),
+            origin=Origin(engine="http"),
+            now=ambient.now(),
+        )
+        verdict = admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)
+        if isinstance(verdict, Refuse):
+            return verdict
+        answer = await self._queue.admit(self._admission(incoming, verdict))
+        refuse = refused_by_queue(answer, verdict)
+        if refuse is not None:
+            return refuse
+        return answer if isinstance(answer, Duplicate) else Admitted(call)
+
+    async def _enqueue(self, admissions: list[tuple[Incoming, Admit]]) -> list[Refusal]:
+        """Store what may wait; what the lanes will not take comes back as refusals."""
+        answers = await self._queue.enqueue([self._admission(incoming, verdict) for incoming, verdict in admissions])
+        refused = []
+        for (incoming, verdict), answer in zip(admissions, answers, strict=True):
+            refuse = refused_by_queue(answer, verdict)
+            if refuse is not None:
+                refused.append(self._refusal(incoming, refuse))
+        return refused
+
+    def _judge(self, entry: Entry) -> Undecodable | tuple[Incoming, Admit | Refuse]:
+        try:
+            event = cloudevent.read(entry.raw, max_bytes=self._terms.max_event_bytes)
+        except Undecodable as verdict:
+            return verdict
+        incoming = Incoming(
+            call=self._ambient.new_id(),
+            data=event.data,
+            agent=agent_of(event.source),
+            request=Request(source=event.source, id=event.id),
+            key=f"{event.source}|{event.id}",
+            traceparent=event.traceparent or self._ambient.new_trace(),
+            origin=Origin(engine="redis", stream=entry.stream, entry=entry.id),
+            now=self._ambient.now(),
+        )
+        return incoming, admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)
+
+    def _admission(self, incoming: Incoming, verdict: Admit) -> Admission:
+        call = verdict.call
+        return Admission(
+            id=call.id,
+            lane=call.lane,
+            scope=call.scope,
+            print=call.fingerprint,
+            body=encode(call).decode(),
+            event=reports.accepted(call, incoming.now),
+            timeout_us=call.timeout_us,
+            deadline_us=call.deadline_us,
+            # A late call may only find its earlier self: an empty lane's bound of 0 refuses it otherwise.
+            limit=0
+            if verdict.late
+            else min(self._terms.queue_limit, verdict.operation.queue_limit or self._terms.queue_limit),
+            entry=incoming.origin.entry,
+        )
+
+    def _refusal(self, incoming: Incoming, refuse: Refuse) -> Refusal:
+        ended = reports.rejection(incoming, refuse)
+        conflict = refuse.failure is Failure.INGEST_DUPLICATE_CONFLICT
+        return Refusal(
+            entry=incoming.origin.entry or "",
+            counts=["received", "conflicts"] if conflict else ["received", "accepted", "rejected"],
+            events=[] if conflict else reports.rejected_events(incoming, ended),
+            result=reports.result_event(ended, incoming.now, incoming.traceparent),
+            id=incoming.call,
+            answer_ttl_s=self._terms.answer_ttl_s,
+        )
+
+    async def _undecodable(self, entry: Entry, verdict: Undecodable) -> Refusal:
+        letter = await self._letter(entry, verdict)
+        return Refusal(entry=entry.id, counts=["received", "undecodable"], events=[], letter=letter)
+
+
+def refused_by_queue(answer: Answer, verdict: Admit) -> Refuse | None:
+    """Turn the lanes' no into a refusal; anything else is None."""
+    match answer:
+        case Conflict(call=earlier):
+            message = f"this idempotency key belongs to call {earlier} with another payload"
+            return Refuse(failure=Failure.INGEST_DUPLICATE_CONFLICT, message=message)
+        case Full() if verdict.late:
+            message = f"the deadline {reports.stamp(reports.moment(verdict.call.deadline_us))} has passed"
+            return Refuse(failure=Failure.ADMISSION_DEADLINE, message=message)
+        case Full(waiting=waiting):
+            message = f"{waiting} calls wait in lane {verdict.call.lane}, as many as it may hold"
+            return Refuse(failure=Failure.ADMISSION_QUEUE_FULL, message=message)
+        case _:
+            return None
+
+
+def _builtins(data: ToolCallData) -> Mapping[str, Any]:
+    return {name: getattr(data, name) for name in data.__struct_fields__}

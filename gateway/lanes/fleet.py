@@ -1,0 +1,85 @@
+"""Signs of life, the state epoch, and the consumer group: what keeps a fleet of workers honest about each other.
+
+The epoch is a name written into Redis and beside it; when Redis has another one, or none, it has forgotten, and that is told.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from schemas.topics import GROUP, Shard
+
+
+class Fleet:
+    """One process's view of the others."""
+
+    def __init__(self, redis: "Redis", shard: Shard, worker: str, *, dead_after_s: float) -> None:
+        """`worker` is this process's name; it counts as dead `dead_after_s` seconds after its last beat."""
+        self._redis = redis
+        self._shard = shard
+        self.worker = worker
+        self._dead_after_s = dead_after_s
+
+    async def beat(self) -> None:
+        """Give a sign of life."""
+        await self._redis.set(self._key(self.worker), 1, px=int(self._dead_after_s * 1000))
+
+    async def leave(self) -> None:
+        """Say that this process ends on purpose, so that its events are taken over at once."""
+        await self._redis.delete(self._key(self.worker))
+
+    async def alive(self, worker: str) -> bool:
+        """Tell whether another process has given a sign of life lately."""
+        return bool(await self._redis.exists(self._key(worker)))
+
+    async def anybody(self) -> bool:
+        """Tell whether any worker has given a sign of life lately."""
+        async for _ in self._redis.scan_iter(match=self._key("worker-*").replace("{", "[{]"), count=1000):
+            return True
+        return False
+
+    async def ensure_group(self, stream: str) -> bool:
+        """Create the consumer group at the stream's beginning if it is missing; true when it was."""
+        try:
+            await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" in str(error):
+                return False
+            raise
+        return True
+
+    def _key(self, worker: str) -> str:
+        return self._shard.key(f"worker:{worker}")
+
+
+class Epoch:
+    """The name of the state Redis holds, kept there and in a file."""
+
+    def __init__(self, redis: "Redis", shard: Shard, path: Path, new_id: Callable[[], str]) -> None:
+        """`path` is the file beside Redis."""
+        self._redis = redis
+        self._key = shard.key("epoch")
+        self._path = path
+        self._new_id = new_id
+
+    async def check(self, lost: Callable[[str, str | None], Awaitable[None]]) -> None:
+        """Compare both names; `lost(expected, found)` is told when Redis has forgotten. A first start only writes them."""
+        expected = self._path.read_text(encoding="utf-8").strip() if self._path.exists() else None
+        found = cast("bytes | None", await self._redis.get(self._key))
+        if found is None:
+            await self._redis.set(self._key, self._new_id(), nx=True)
+            found = cast("bytes | None", await self._redis.get(self._key))
+            if expected is not None:
+                await lost(expected, None)
+        elif expected is not None and found.decode() != expected:
+            await lost(expected, found.decode())
+        if found is not None and found.decode() != expected:
+            self._write(found.decode())
+
+    def _write(self, epoch: str) -> None:
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text(epoch + "\n", encoding="utf-8")
+        temporary.replace(self._path)

@@ -1,0 +1,55 @@
+-- settle: end or defer claims: check the fence, free the lease, change the state, publish result, letter and events.
+-- Idempotent: a claim that is no longer the caller's ("stale") or a call that ended ("gone") changes nothing.
+-- KEYS[1] shard    tag     prefix of calls, runs, stats (hashes), lane:*, ready, delayed, leases (zsets), idem:* (string), answer:* (hash)
+-- KEYS[2] results  stream  result events
+-- KEYS[3] events   stream  lifecycle events
+-- KEYS[4] letters  stream  dead letters
+-- ARGV[1] items    msgpack list of {id, fence, state, seq, events, attempts_json, answer_ttl_s, scope_ttl_s, result?, letter?,
+--                  due_us?, attempts?, tries?, crashes?, effect?, first_us?}; a scope_ttl_s of 0 keeps the idempotency scope, due_us marks a deferral
+-- RETURN  list of "settled" | "stale" | "gone"
+local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+local function finish(item, run)
+  local scope, answer = shard .. ':idem:' .. run.scope, shard .. ':answer:' .. item.id
+  redis.call('HDEL', shard .. ':calls', item.id)
+  redis.call('HDEL', shard .. ':runs', item.id)
+  redis.call('HINCRBY', shard .. ':stats', item.state, 1)
+  redis.call('XADD', results, '*', 'data', item.result)
+  if item.letter then redis.call('XADD', letters, '*', 'data', item.letter) end
+  redis.call('HSET', answer, 'event', item.result, 'attempts', item.attempts_json)
+  redis.call('EXPIRE', answer, item.answer_ttl_s)
+  if item.scope_ttl_s > 0 then redis.call('EXPIRE', scope, item.scope_ttl_s) end
+  redis.call('PUBLISH', shard .. ':settled', item.id)
+end
+
+local function defer(item, run)
+  run.state, run.seq, run.history, run.since = item.state, item.seq, item.attempts_json, now
+  run.attempts, run.tries, run.crashes = item.attempts, item.tries, item.crashes
+  run.effect, run.first_us = item.effect, item.first_us
+  redis.call('HSET', shard .. ':runs', item.id, cmsgpack.pack(run))
+  if item.due_us > now then
+    redis.call('ZADD', shard .. ':delayed', item.due_us, item.id)
+  else
+    redis.call('ZADD', shard .. ':lane:' .. run.lane, run.tag, item.id)
+    redis.call('ZADD', shard .. ':ready', 'NX', now, run.lane)
+  end
+  woken = woken + 1
+end
+
+local function settle(item)
+  local packed = redis.call('HGET', shard .. ':runs', item.id)
+  if not packed then return 'gone' end
+  local run = cmsgpack.unpack(packed)
+  if run.fence ~= item.fence or run.state ~= 'processing' then return 'stale' end
+  redis.call('ZREM', shard .. ':leases', item.id)
+  for _, event in ipairs(item.events) do redis.call('XADD', events, '*', 'data', event) end
+  if item.due_us then defer(item, run) else finish(item, run) end
+  return 'settled'
+end
+
+for index, item in ipairs(items) do answers[index] = settle(item) end
+if woken > 0 then redis.call('PUBLISH', shard .. ':wake', woken) end
+return answers

@@ -1,0 +1,175 @@
+"""May this event become a call? Pure: the event, the catalog and the time in; a call or a refusal out.
+
+Only the state of the lanes is not judged here: duplicates, conflicts and full lanes are known inside `enqueue` alone.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+from connectors.catalog import Catalog, Unknown
+from connectors.declared import Connection, Operation
+from gateway.policy import scope
+from schemas.codec import canonical, sha256
+from schemas.failure import Failure
+from schemas.tool_call import TENANT, Origin, Request, ToolCall, ToolCallData
+
+VENDOR_KEY_LENGTH = 32
+"""Characters of the key sent to a vendor: within every vendor's limit that we know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A decoded request from any door, with its caller already known."""
+
+    call: str
+    """The id it will have if it is admitted, or was refused under."""
+    data: Mapping[str, Any]
+    agent: str
+    request: Request
+    key: str
+    """The idempotency key when the data names none."""
+    traceparent: str | None
+    origin: Origin
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admit:
+    """It may wait in its lane; `late` calls are only looked up, since a duplicate of a finished call is lawful at any time."""
+
+    call: ToolCall
+    operation: Operation
+    late: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """It may not, for this reason."""
+
+    failure: Failure
+    message: str
+    errors: list[dict[str, str]] = field(default_factory=list)
+    """Argument errors: JSON pointer and message."""
+
+
+class _Refused(Exception):  # noqa: N818 - control flow inside this file only
+    def __init__(self, failure: Failure, message: str, errors: list[dict[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.refuse = Refuse(failure=failure, message=message, errors=errors or [])
+
+
+def admit(incoming: Incoming, catalog: Catalog, *, deadline_s: float) -> Admit | Refuse:
+    """Judge one event; `deadline_s` applies when it names no deadline."""
+    try:
+        data = _fields(incoming.data)
+        operation = _operation(data, incoming.agent, catalog)
+        connection = _connection(data, operation, catalog)
+        _usable(operation, connection)
+        _arguments(data, operation)
+        deadline = _deadline(data, incoming.now, deadline_s)
+    except _Refused as refused:
+        return refused.refuse
+    call = _call(incoming, data, operation, connection, deadline)
+    return Admit(call=call, operation=operation, late=deadline <= incoming.now)
+
+
+def _fields(data: Mapping[str, Any]) -> ToolCallData:
+    try:
+        return msgspec.convert(data, ToolCallData)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        pointer = "/data" + path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+        raise _Refused(Failure.INGEST_MALFORMED, str(error), [{"pointer": pointer, "message": text}]) from None
+
+
+def _operation(data: ToolCallData, agent: str, catalog: Catalog) -> Operation:
+    operation = catalog.operation(data.tool)
+    if operation is None:
+        near = get_close_matches(data.tool, list(catalog.operations), n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        raise _Refused(Failure.INGEST_UNKNOWN_TOOL, f'there is no tool "{data.tool}"{hint}')
+    scopes = {name: declared.allow for name, declared in catalog.agents.items()}
+    if not scope.allowed(agent, data.tool, scopes):
+        raise _Refused(Failure.INGEST_SCOPE, f'agent "{agent}" may not call "{data.tool}"')
+    return operation
+
+
+def _connection(data: ToolCallData, operation: Operation, catalog: Catalog) -> Connection | None:
+    found = catalog.connection_for(operation, data.connection)
+    if isinstance(found, Unknown):
+        raise _Refused(Failure.INGEST_UNKNOWN_CONNECTION, found.message)
+    return found
+
+
+def _usable(operation: Operation, connection: Connection | None) -> None:
+    if operation.unavailable:
+        raise _Refused(Failure.TOKEN_CONFIG, operation.unavailable)
+    if connection is not None and connection.missing:
+        names = ", ".join(sorted(connection.missing))
+        raise _Refused(Failure.TOKEN_CONFIG, f'connection "{connection.name}" lacks its secret {names}')
+    if operation.approval_required:
+        raise _Refused(
+            Failure.APPROVAL_DENIED, f'"{operation.tool}" needs an approval, and nobody can give one in this version'
+        )
+
+
+def _arguments(data: ToolCallData, operation: Operation) -> None:
+    errors = operation.argument_errors(data.arguments)
+    if errors:
+        listed = [{"pointer": "/data/arguments" + error.pointer, "message": error.message} for error in errors]
+        first = f"{listed[0]['pointer']}: {listed[0]['message']}"
+        raise _Refused(Failure.INGEST_ARGUMENTS, f"the arguments do not fit {operation.tool}: {first}", listed)
+
+
+def _deadline(data: ToolCallData, now: datetime, deadline_s: float) -> datetime:
+    if data.deadline is None:
+        return now + timedelta(seconds=deadline_s)
+    try:
+        deadline = msgspec.convert(data.deadline, datetime)
+    except msgspec.ValidationError:
+        deadline = None
+    if deadline is None or deadline.tzinfo is None:
+        message = f'"deadline" is not an RFC 3339 time with a zone: {data.deadline[:64]!r}'
+        raise _Refused(Failure.INGEST_MALFORMED, message, [{"pointer": "/data/deadline", "message": message}])
+    return deadline.astimezone(UTC)
+
+
+def _call(
+    incoming: Incoming, data: ToolCallData, operation: Operation, connection: Connection | None, deadline: datetime
+) -> ToolCall:
+    name = connection.name if connection else None
+    key = data.idempotency_key or incoming.key
+    return ToolCall(
+        id=incoming.call,
+        tool=data.tool,
+        connector=operation.connector,
+        connection=name,
+        op_class=operation.op_class,
+        arguments=data.arguments,
+        agent=incoming.agent,
+        session=data.session,
+        priority=data.priority,
+        key=key,
+        scope=sha256(TENANT, data.tool, name or "", key),
+        fingerprint=sha256(canonical({"tool": data.tool, "connection": name, "arguments": data.arguments})),
+        vendor_key=hashlib.sha256(f"{TENANT}|{name or ''}|{data.tool}|{key}".encode()).hexdigest()[:VENDOR_KEY_LENGTH],
+        accepted_us=microseconds(incoming.now),
+        deadline_us=microseconds(deadline),
+        timeout_us=int(operation.timeout_s * 1_000_000),
+        confidence=data.confidence,
+        reservation=data.reservation,
+        traceparent=incoming.traceparent,
+        request=incoming.request,
+        origin=incoming.origin,
+    )
+
+
+def microseconds(moment: datetime) -> int:
+    """Return a moment as microseconds since the epoch."""
+    return int(moment.timestamp() * 1_000_000)

@@ -1,0 +1,119 @@
+"""Every setting of the gateway, once, with unit, meaning and reason: `sluice.toml` < `SLUICE_…` < flags."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseSettings):
+    """The gateway's settings; a field's description is its documentation."""
+
+    model_config = SettingsConfigDict(env_prefix="SLUICE_", toml_file="sluice.toml", extra="forbid", frozen=True)
+
+    redis_url: str | None = Field(None, description="Redis of the working state; unset = the embedded server.")
+    bus_url: str | None = Field(None, description="Where events travel; unset = the same Redis.")
+    journal_url: str | None = Field(None, description="Where the journal will write; not used in this version.")
+    data: Path = Field(Path(".sluice"), description="Directory of everything that is kept on disk.")
+    connectors: Annotated[list[Path], NoDecode] = Field(
+        [Path("connectors.d")], description="Files or directories with manifests, separated by ':'."
+    )
+    host: str = Field("127.0.0.1", description="Address of the API; only loopback without a declared Operator.")
+    port: int = Field(8080, ge=0, le=65535, description="Port of the API.")
+    keys: SecretStr | None = Field(
+        None, description="`id:base64,…` keys that seal what rests; unset = $SLUICE_DATA/keys."
+    )
+    topic_prefix: str = Field("", description="Put before every topic's name.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes of `sluice up`.")
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="Least severe log line that is written."
+    )
+
+    max_event_bytes: int = Field(262_144, ge=1024, description="Largest event that is parsed, bytes.")
+    call_deadline: float = Field(
+        86_400, gt=0, description="Seconds a call may wait to start when it names no deadline."
+    )
+    queue_limit: int = Field(
+        100_000, ge=1, description="Calls one lane may hold; more are refused, so one dead vendor cannot fill Redis."
+    )
+    concurrency: int = Field(256, ge=1, le=10_000, description="Calls one worker has under way at most.")
+    intake_batch: int = Field(
+        128, ge=1, le=256, description="Events read from the bus at once; more would hold Redis too long."
+    )
+    script_batch: int = Field(
+        128, ge=1, le=256, description="Items of one script call; more would hold Redis too long."
+    )
+    start_within: float = Field(
+        2.0, gt=0, description="Seconds a claim may wait before its attempt starts; then it is given back."
+    )
+    lease_guard: float = Field(5.0, gt=0, description="Seconds a lease outlives its call's timeout.")
+    max_crashes: int = Field(5, ge=1, description="Lost claims after which a call is dead-lettered as poison.")
+    max_alone: int = Field(3, ge=1, description="Deliveries alone after which an event is dead-lettered undecoded.")
+    beat_every: float = Field(1.0, gt=0, description="Seconds between a worker's signs of life.")
+    dead_after: float = Field(
+        4.0, gt=0, description="Seconds without a sign of life after which a worker's events are taken over."
+    )
+    backoff_base: float = Field(0.5, gt=0, description="Seconds; the first retry waits up to this.")
+    backoff_cap: float = Field(900, gt=0, description="Seconds; no back-off is longer.")
+    retry_share: float = Field(0.2, ge=0, description="Retries allowed per first attempt of a connector.")
+    retry_floor: float = Field(3.0, gt=0, description="Retries a second of a connector that are always allowed.")
+    retry_most: float = Field(100.0, ge=1, description="Retries a connector may have saved up.")
+    wire_cap: int = Field(4_194_304, ge=1024, description="Bytes of a response on the wire that are read.")
+    decoded_cap: int = Field(8_388_608, ge=1024, description="Bytes of a response after decompression that are kept.")
+    answer_ttl: int = Field(3600, ge=1, description="Seconds an answer stays in Redis.")
+    scope_ttl: int = Field(86_400, ge=1, description="Seconds an idempotency key is remembered after its call ended.")
+    keep_events: int = Field(86_400, ge=1, description="Seconds results and lifecycle events stay on their topics.")
+    foreign_wait: int = Field(604_800, ge=1, description="Seconds another group may hold entries of a topic back.")
+    trim_every: float = Field(2.0, gt=0, description="Seconds between trims of the topics.")
+    reap_every: float = Field(0.5, gt=0, description="Seconds between looks for lost claims.")
+    drain: float = Field(8.0, gt=0, description="Seconds calls under way may take to end at a stop.")
+    blob_cap: int = Field(1_073_741_824, ge=0, description="Bytes all blob files may take together.")
+    redis_wait: float = Field(0.2, gt=0, description="Seconds between tries while Redis is away.")
+
+    @field_validator("connectors", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Read a list as the environment writes one: parted by `:`."""
+        return [part for part in value.split(":") if part] if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before environment before file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @cached_property
+    def socket(self) -> Path:
+        """The embedded server's unix socket."""
+        return self.data / "redis.sock"
+
+    @property
+    def state_url(self) -> str:
+        """The URL of the working state's Redis."""
+        return self.redis_url or f"unix://{self.socket.absolute()}"
+
+    def environment(self) -> dict[str, str]:
+        """Render what was set as `SLUICE_…` variables for a child process; secrets travel by the inherited ones alone."""
+        rendered = {}
+        for name in self.model_fields_set - {"keys"}:
+            value = getattr(self, name)
+            text = ":".join(map(str, value)) if isinstance(value, list) else str(value)
+            rendered[f"SLUICE_{name.upper()}"] = text
+        return rendered

@@ -1,0 +1,179 @@
+"""How the gateway tells what it does: structured logs without secrets, and metrics under names written once.
+
+Never does I/O on the path of a call: recording is arithmetic in this process, and a scrape gathers. With several processes the
+supervisor sets PROMETHEUS_MULTIPROC_DIR to a fresh directory before they start; without it a process shows its own numbers.
+"""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+import structlog
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+EXPOSITION_TYPE: Final = CONTENT_TYPE_LATEST
+MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One metric; labels never hold a call id, an agent or a raw path."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+CALLS = Name("sluice_calls_total", "Calls that ended, by terminal state.", ("connector", "operation", "outcome"))
+ATTEMPTS = Name(
+    "sluice_upstream_attempts_total",
+    "Attempts at vendors, by class of status.",
+    ("connector", "operation", "status_class"),
+)
+DURATION = Name("sluice_upstream_duration_seconds", "Duration of attempts at vendors.", ("connector", "operation"))
+EVENTS = Name("sluice_events", "Events by fate, as counted in Redis; `live` calls have not ended.", ("fate",))
+BUILD = Name("sluice_build_info", "Always 1; the labels say what runs.", ("version", "python"))
+NAMES: Final = (CALLS, ATTEMPTS, DURATION, EVENTS, BUILD)
+
+_calls = Counter(CALLS.name, CALLS.help, CALLS.labels)
+_attempts = Counter(ATTEMPTS.name, ATTEMPTS.help, ATTEMPTS.labels)
+_durations = Histogram(DURATION.name, DURATION.help, DURATION.labels, buckets=_BUCKETS)
+
+
+def record_attempt(connector: str, operation: str, *, status: int | None, duration_s: float) -> None:
+    """Count one attempt; `status` is None when the vendor did not answer."""
+    _attempts.labels(connector, operation, status_class(status)).inc()
+    _durations.labels(connector, operation).observe(duration_s)
+
+
+def record_end(connector: str, operation: str, *, outcome: str) -> None:
+    """Count one call's end; `outcome` is its terminal state."""
+    _calls.labels(connector, operation, outcome).inc()
+
+
+def status_class(status: int | None) -> str:
+    """Return `2xx` and the like, or `none`."""
+    return "none" if status is None else f"{status // 100}xx"
+
+
+def exposition(events: Mapping[str, int]) -> bytes:
+    """Return every metric in Prometheus' text format; `events` are the counts by fate."""
+    registry = REGISTRY
+    if os.environ.get(MULTIPROCESS):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    own = CollectorRegistry()
+    own.register(_Facts(events))
+    return generate_latest(registry) + generate_latest(own)
+
+
+class _Facts:
+    """Metrics that are looked up at a scrape instead of counted."""
+
+    def __init__(self, events: Mapping[str, int]) -> None:
+        self._events = events
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield them."""
+        build = GaugeMetricFamily(BUILD.name, BUILD.help, labels=BUILD.labels)
+        build.add_metric([version("sluice"), ".".join(map(str, sys.version_info[:3]))], 1)
+        yield build
+        fates = GaugeMetricFamily(EVENTS.name, EVENTS.help, labels=EVENTS.labels)
+        for fate, count in sorted(self._events.items()):
+            fates.add_metric([fate], count)
+        yield fates
+
+
+# ---------------------------------------------------------------------------------------------------------------- logs
+
+HIDDEN: Final = "<secret>"
+
+_SECRET_NAME = re.compile(
+    r"authori[sz]ation|cookie|passw(or)?d|secret|(?<!idempotency_)(?<!idempotency-)token|api[-_]?key|private[-_]?key|^keys?$|credential",
+    re.IGNORECASE,
+)
+_IN_TEXT = (
+    (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(?<=://)[^\s/@]+@"), f"{HIDDEN}@"),
+    (re.compile(r"(?i)\b(api[-_]?key|access_token|refresh_token|client_secret|password)=[^\s&\"']+"), rf"\1={HIDDEN}"),
+)
+_DEEP = 6
+
+EventDict = MutableMapping[str, Any]
+
+
+def scrub(_: object, __: str, event: EventDict) -> EventDict:
+    """Hide what is named like a secret or looks like one, at any depth; a structlog processor."""
+    return {name: HIDDEN if _is_secret(name) else scrubbed(value) for name, value in event.items()}
+
+
+def scrubbed(value: object, depth: int = 0) -> object:
+    """Return `value` with its secrets hidden."""
+    match value:
+        case str():
+            for pattern, replacement in _IN_TEXT:
+                value = pattern.sub(replacement, value)
+            return value
+        case bytes():
+            return f"<{len(value)} bytes>"
+        case _ if depth >= _DEEP:
+            return "<deeper>" if isinstance(value, Mapping | list | tuple) else value
+        case Mapping():
+            return {
+                name: HIDDEN if _is_secret(str(name)) else scrubbed(held, depth + 1) for name, held in value.items()
+            }
+        case list() | tuple():
+            return [scrubbed(held, depth + 1) for held in value]
+        case _:
+            return value
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name) is not None
+
+
+def configure(level: str = "info", *, pretty: bool | None = None) -> None:
+    """Send our lines and those of the libraries to stderr: JSON, or for people when it is a terminal."""
+    pretty = sys.stderr.isatty() if pretty is None else pretty
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        *([] if pretty else [structlog.processors.format_exc_info]),
+        # Behind the rendering of exceptions, since their texts may quote anything.
+        scrub,
+        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
+        if pretty
+        else structlog.processors.JSONRenderer(),
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

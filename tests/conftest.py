@@ -1,0 +1,31 @@
+"""What every test may ask for: a real Redis of its own, and the gateway's parts on it."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
+
+from gateway.embedded_redis import EmbeddedRedis
+from gateway.lanes.connect import connect
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One embedded server for the whole run; every test that uses it starts with an empty one."""
+    with tempfile.TemporaryDirectory(prefix="sluice-") as folder, asyncio.Runner() as runner:
+        server = EmbeddedRedis(Path(folder))
+        runner.run(server.start())
+        yield server.url
+        runner.run(server.stop())
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+    """A client of an empty server."""
+    BlockingRedis.from_url(redis_url).flushall()
+    async with connect(redis_url) as client:
+        yield client

@@ -1,0 +1,1 @@
+"""The demo: the main job before your eyes, with a crash in the middle."""

@@ -1,0 +1,98 @@
+"""A vendor, a Redis and workers that can be killed, with leases short enough for a test's patience."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.demo import ledger
+from tests.vendor.client import ROOT, VendorProcess, manifest
+
+pytest_plugins = ["tests.vendor.fixtures"]
+
+SHORT = {
+    "SLUICE_START_WITHIN": "1",
+    "SLUICE_LEASE_GUARD": "0.5",
+    "SLUICE_BEAT_EVERY": "0.2",
+    "SLUICE_DEAD_AFTER": "1",
+    "SLUICE_REAP_EVERY": "0.1",
+    "SLUICE_BACKOFF_BASE": "0.05",
+    "SLUICE_CONCURRENCY": "8",
+    "SLUICE_INTAKE_BATCH": "16",
+}
+
+
+class Workers:
+    """Starts worker processes on one Redis, and takes them down at the end."""
+
+    def __init__(self, redis_url: str, folder: Path, vendor_url: str) -> None:
+        connectors = folder / "connectors.d"
+        connectors.mkdir()
+        text = manifest(vendor_url).replace("timeout: 2s", "timeout: 1s")
+        (connectors / "crm.yaml").write_text(text, encoding="utf-8")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+        places = {
+            "SLUICE_REDIS_URL": redis_url,
+            "SLUICE_DATA": str(folder / "data"),
+            "SLUICE_CONNECTORS": str(connectors),
+        }
+        (folder / "data").mkdir()
+        self.folder = folder
+        self.environment = {**clean, **SHORT, **places}
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a worker; with arguments, a deadly one."""
+        module = ["-m", "tests.faults.deadly", *command] if command else ["-m", "gateway", "worker"]
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *module], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        self._running.append(process)
+        return process
+
+    @property
+    def log(self) -> str:
+        """What the workers wrote."""
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def stop(self) -> None:
+        """Kill what still runs."""
+        for process in self._running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def workers(redis_url: str, vendor: VendorProcess) -> Iterator[Workers]:
+    Redis.from_url(redis_url).flushall()
+    with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
+        started = Workers(redis_url, Path(folder), vendor.url)
+        yield started
+        started.stop()
+
+
+@pytest.fixture
+def books(redis_url: str) -> "Redis":
+    """The Redis as an outsider reads it."""
+    return Redis.from_url(redis_url)
+
+
+def until_quiet(redis: "Redis", received: int, *, timeout_s: float = 25.0) -> ledger.Sums:
+    """Wait until so many events were received and none is live."""
+    give_up = time.monotonic() + timeout_s
+    while True:
+        sums = ledger.sums(redis)
+        if sums["received"] >= received and sums.live == 0:
+            return sums
+        if time.monotonic() > give_up:
+            pytest.fail(f"not quiet after {timeout_s} s: {sums}")
+        time.sleep(0.05)

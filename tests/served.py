@@ -1,0 +1,80 @@
+"""A whole gateway in the test's own process, on a real Redis and a real port: API, bus, worker, and its housekeeping."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import uvicorn
+
+from gateway import roles
+from gateway.app import Gateway, open_gateway
+from gateway.entrypoints import api
+from gateway.entrypoints.worker import keep_house
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A gateway that answers at `url`."""
+
+    url: str
+    gateway: Gateway
+    http: httpx2.AsyncClient
+
+    async def publish(self, tool: str, arguments: dict[str, Any], **more: Any) -> httpx2.Response:
+        """POST one call and wait for its end."""
+        headers = {"Prefer": "wait=20", **more.pop("headers", {})}
+        return await self.http.post("/v1/calls", json={"tool": tool, "arguments": arguments, **more}, headers=headers)
+
+
+@asynccontextmanager
+async def served(redis_url: str, data: Path, manifests: str, *, works: bool = True, **more: Any) -> AsyncIterator[Served]:
+    """Serve; without `works` calls are stored and nobody claims them."""
+    data.mkdir(mode=0o700, exist_ok=True)
+    file = data / "manifests.yaml"
+    file.write_text(manifests, encoding="utf-8")
+    settings = Settings(redis_url=redis_url, data=data, connectors=[file], backoff_base=0.05, **more)
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(open_gateway(settings, "worker"))
+        await gateway.fleet.ensure_group(gateway.topics.calls)
+        if works:
+            await stack.enter_async_context(_working(gateway))
+        url = await stack.enter_async_context(listening(api.build(roles._api_parts(gateway))))
+        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False))
+        yield Served(url=url, gateway=gateway, http=http)
+
+
+@asynccontextmanager
+async def listening(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application on a port of the loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
+        server.config.timeout_graceful_shutdown = 1
+        task = asyncio.create_task(server.serve(sockets=[door]))
+        while not server.started:
+            await asyncio.sleep(0.005)
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def _working(gateway: Gateway) -> AsyncIterator[None]:
+    worker, bus = roles.worker_of(gateway), roles.bus_of(gateway)
+    await gateway.fleet.beat()
+    await bus.start()
+    house = [asyncio.create_task(keep_house(chore)) for chore in roles.chores(gateway, worker, bus)]
+    working = asyncio.create_task(worker.run())
+    yield
+    await bus.stop()
+    worker.stop()
+    await working
+    for task in house:
+        task.cancel()
+    await asyncio.gather(*house, return_exceptions=True)

@@ -1,0 +1,224 @@
+"""The lanes' scripts on a real Redis: each verb, its idempotency, and what a crash between verbs leaves behind."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from gateway.lanes.queue import Lanes
+from gateway.ports import Admission, Admitted, Claim, Conflict, Duplicate, Ended, Full, Live, Mark, Refusal, Settlement
+from schemas.effect import Effect
+from schemas.lifecycle import CallState
+from schemas.topics import GROUP, Shard, Topics
+
+TOPICS = Topics()
+GRACE_US = 7_000_000
+
+
+@pytest.fixture
+async def lanes(redis: "Redis") -> Lanes:
+    await redis.xgroup_create(TOPICS.calls, GROUP, id="0", mkstream=True)
+    return Lanes(redis, TOPICS, shard=Shard(), batch=128, wait_s=0.01)
+
+
+def admission(name: str = "c1", **changes: object) -> Admission:
+    whole = Admission(
+        id=name,
+        lane="crm|-|echo",
+        scope=f"scope-{name}",
+        print="p1",
+        body='{"id":"c1"}',
+        event='{"type":"accepted"}',
+        timeout_us=1_000_000,
+        deadline_us=9_000_000_000_000_000,
+        limit=1000,
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def ending(claim: Claim, state: CallState = CallState.COMPLETED) -> Settlement:
+    return Settlement(
+        id=claim.id,
+        fence=claim.fence,
+        state=state,
+        seq=2,
+        events=['{"type":"settled"}'],
+        attempts_json="[]",
+        answer_ttl_s=60,
+        scope_ttl_s=60,
+        result=f'{{"id":"{claim.id}.result"}}',
+    )
+
+
+def deferral(claim: Claim, due_us: int) -> Settlement:
+    return Settlement(
+        id=claim.id,
+        fence=claim.fence,
+        state=CallState.RETRYING,
+        seq=2,
+        events=[],
+        attempts_json="[]",
+        due_us=due_us,
+        attempts=1,
+        tries=1,
+        crashes=0,
+        effect=Effect.UNKNOWN,
+        first_us=5,
+    )
+
+
+async def claim_one(lanes: Lanes, sequence: int = 1, worker: str = "w1") -> Claim:
+    (claim,) = (await lanes.claim(worker, sequence, room=1, grace_us=GRACE_US)).claims
+    return claim
+
+
+async def test_a_call_is_stored_claimed_settled_and_answered(lanes: Lanes, redis: "Redis") -> None:
+    assert await lanes.enqueue([admission()]) == [Admitted("c1")]
+    claim = await claim_one(lanes)
+    assert (claim.body, claim.run.state, claim.run.attempts) == (b'{"id":"c1"}', CallState.PROCESSING, 0)
+    assert await lanes.settle(ending(claim)) == "settled"
+    assert await lanes.inspect("c1") == Ended(event=b'{"id":"c1.result"}', attempts=b"[]")
+    assert await lanes.stats() == {"received": 1, "accepted": 1, "completed": 1, "live": 0}
+    assert [fields for _, fields in await redis.xrange(TOPICS.results)] == [{b"data": b'{"id":"c1.result"}'}]
+    assert await redis.xlen(TOPICS.events) == 2
+
+
+async def test_the_same_key_and_payload_is_a_duplicate_and_another_payload_a_conflict(lanes: Lanes) -> None:
+    answers = await lanes.enqueue(
+        [admission(), admission("c2", scope="scope-c1"), admission("c3", scope="scope-c1", print="p2")]
+    )
+    assert answers == [Admitted("c1"), Duplicate("c1"), Conflict("c1")]
+    assert await lanes.stats() == {"received": 2, "accepted": 1, "duplicates": 1, "live": 1}
+
+
+async def test_a_duplicate_from_the_bus_publishes_the_stored_result_again_only_after_the_end(
+    lanes: Lanes, redis: "Redis"
+) -> None:
+    async def from_bus(name: str) -> str:
+        entry = (await redis.xadd(TOPICS.calls, {"data": "x"})).decode()
+        await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"})
+        await lanes.enqueue([admission(name, scope="scope", entry=entry)])
+        return entry
+
+    await from_bus("c1")
+    await from_bus("c2")
+    assert await redis.xlen(TOPICS.results) == 0
+    await lanes.settle(ending(await claim_one(lanes)))
+    await from_bus("c3")
+    results = [fields[b"data"] for _, fields in await redis.xrange(TOPICS.results)]
+    assert results == [b'{"id":"c1.result"}'] * 2
+    assert (await redis.xpending(TOPICS.calls, GROUP))["pending"] == 0
+
+
+async def test_an_entry_that_was_dealt_with_is_not_counted_again(lanes: Lanes, redis: "Redis") -> None:
+    entry = (await redis.xadd(TOPICS.calls, {"data": "x"})).decode()
+    await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"})
+    first = admission(entry=entry)
+    await lanes.enqueue([first])
+    await lanes.enqueue([first])
+    await lanes.enqueue([admission("c9", scope="other", entry=entry)])
+    refusal = Refusal(entry=entry, counts=["received", "undecodable"], events=[], letter="{}")
+    assert await lanes.refuse([refusal]) == ["seen"]
+    assert await lanes.stats() == {"received": 1, "accepted": 1, "live": 1}
+
+
+async def test_a_full_lane_refuses_and_leaves_the_entry_pending(lanes: Lanes, redis: "Redis") -> None:
+    entry = (await redis.xadd(TOPICS.calls, {"data": "x"})).decode()
+    await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"})
+    answers = await lanes.enqueue([admission(), admission("c2", limit=1, entry=entry)])
+    assert answers == [Admitted("c1"), Full(1)]
+    assert (await redis.xpending(TOPICS.calls, GROUP))["pending"] == 1
+
+
+async def test_the_same_claim_asked_twice_gives_the_same_leases(lanes: Lanes) -> None:
+    await lanes.enqueue([admission("c1"), admission("c2")])
+    first = await lanes.claim("w1", 7, room=10, grace_us=GRACE_US)
+    again = await lanes.claim("w1", 7, room=10, grace_us=GRACE_US)
+    assert [(c.id, c.fence) for c in again.claims] == [(c.id, c.fence) for c in first.claims]
+    assert len(first.claims) == 2
+    assert (await lanes.claim("w1", 8, room=10, grace_us=GRACE_US)).claims == ()
+
+
+async def test_lanes_take_turns(lanes: Lanes) -> None:
+    noisy = [admission(f"n{i}", lane="crm|-|noisy") for i in range(50)]
+    await lanes.enqueue([*noisy, admission("q1", lane="crm|-|quiet")])
+    claims = (await lanes.claim("w1", 1, room=4, grace_us=GRACE_US)).claims
+    assert "q1" in [claim.id for claim in claims]
+    assert len(claims) == 4
+
+
+async def test_a_deferred_call_comes_back_when_it_is_due_and_not_before(lanes: Lanes) -> None:
+    await lanes.enqueue([admission()])
+    claim = await claim_one(lanes)
+    due = claim.claimed_us + 150_000
+    assert await lanes.settle(deferral(claim, due)) == "settled"
+    empty = await lanes.claim("w1", 2, room=1, grace_us=GRACE_US)
+    assert (empty.claims, empty.due_us) == ((), due)
+    live = await lanes.inspect("c1")
+    assert isinstance(live, Live)
+    assert live.due_us == due
+    await asyncio.sleep(0.2)
+    again = await claim_one(lanes, 3)
+    assert (again.run.attempts, again.run.effect, again.run.first_us) == (1, Effect.UNKNOWN, 5)
+
+
+@pytest.mark.parametrize("settlement", [ending, lambda claim: deferral(claim, 0)])
+async def test_a_lost_reply_to_settle_changes_nothing_the_second_time(
+    lanes: Lanes, redis: "Redis", settlement: Callable[[Claim], Settlement]
+) -> None:
+    await lanes.enqueue([admission()])
+    item = settlement(await claim_one(lanes))
+    first = await lanes.settle(item)
+    before = (await lanes.stats(), await redis.xlen(TOPICS.results), await redis.xlen(TOPICS.events))
+    assert (first, await lanes.settle(item)) in [("settled", "gone"), ("settled", "stale")]
+    assert (await lanes.stats(), await redis.xlen(TOPICS.results), await redis.xlen(TOPICS.events)) == before
+
+
+async def test_a_zombie_with_an_old_fence_can_neither_mark_nor_settle(lanes: Lanes) -> None:
+    await lanes.enqueue([admission(timeout_us=1)])
+    zombie = (await lanes.claim("w1", 1, room=1, grace_us=1)).claims[0]
+    await asyncio.sleep(0.01)
+    (heir,) = await lanes.reap(most=10, lease_us=10_000_000)
+    assert heir.fence > zombie.fence
+    assert await lanes.mark(Mark(zombie.id, zombie.fence)) is False
+    assert await lanes.settle(ending(zombie)) == "stale"
+    assert await lanes.settle(ending(heir)) == "settled"
+
+
+async def test_a_mark_survives_the_reaper_and_is_refused_when_the_lease_is_too_short(lanes: Lanes) -> None:
+    await lanes.enqueue([admission(timeout_us=50_000)])
+    claim = (await lanes.claim("w1", 1, room=1, grace_us=30_000)).claims[0]
+    assert await lanes.mark(Mark(claim.id, claim.fence)) is True
+    await asyncio.sleep(0.04)
+    assert await lanes.mark(Mark(claim.id, claim.fence)) is False
+    await asyncio.sleep(0.06)
+    (heir,) = await lanes.reap(most=10, lease_us=1)
+    await asyncio.sleep(0.01)
+    (second,) = await lanes.reap(most=10, lease_us=1)
+    assert heir.run.marked == second.run.marked == claim.fence
+
+
+async def test_a_waiting_call_can_be_seized_once_and_a_running_one_not(lanes: Lanes) -> None:
+    await lanes.enqueue([admission()])
+    claim = await lanes.seize("c1")
+    assert isinstance(claim, Claim)
+    assert await lanes.seize("c1") == "busy"
+    await lanes.settle(ending(claim, CallState.CANCELLED))
+    assert await lanes.seize("c1") == "gone"
+    assert (await lanes.claim("w1", 1, room=5, grace_us=GRACE_US)).claims == ()
+
+
+async def test_trimming_stops_at_what_a_group_has_not_finished(lanes: Lanes, redis: "Redis") -> None:
+    keys = [await redis.xadd(TOPICS.calls, {"data": str(i)}) for i in range(5)]
+    await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"}, count=3)
+    await redis.xack(TOPICS.calls, GROUP, keys[0])
+    await lanes.trim(TOPICS.calls, keep_us=0, wait_us=0)
+    assert [key for key, _ in await redis.xrange(TOPICS.calls)] == keys[1:]
+    await redis.xgroup_create(TOPICS.calls, "foreign", id="0")
+    await redis.xack(TOPICS.calls, GROUP, *keys[1:3])
+    await lanes.trim(TOPICS.calls, keep_us=0, wait_us=60_000_000)
+    assert await redis.xlen(TOPICS.calls) == 4
+    await lanes.trim(TOPICS.calls, keep_us=0, wait_us=0)
+    assert [key for key, _ in await redis.xrange(TOPICS.calls)] == keys[3:]
