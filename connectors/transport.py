@@ -250,6 +250,9 @@ def _after_connect(error: Exception) -> tuple[Fault, str]:
             return Fault.GARBAGE, "What the vendor sent back is not HTTP, or its head is larger than we accept."
         case aiohttp.ServerDisconnectedError():
             return Fault.RECEIVE_RESET, "The vendor closed the connection after the request was sent."
+        case aiohttp.ClientOSError(errno=errno.ECONNRESET):
+            # A reset is noticed while waiting for the answer; one that cuts the writing itself is a broken pipe.
+            return Fault.RECEIVE_RESET, f"The vendor broke the connection before it answered{_reason(error)}."
         case aiohttp.ClientOSError():
             return Fault.SEND_RESET, f"The connection broke while the request was under way{_reason(error)}."
         case _:

@@ -5,7 +5,9 @@ import sys
 from gateway.entrypoints import cli
 from gateway.entrypoints.cli import Roles, lazily
 
-ROLES = Roles(up=lazily("gateway.together", "up"), worker=lazily("gateway.roles", "worker"), api=lazily("gateway.roles", "serve"))
+ROLES = Roles(
+    up=lazily("gateway.together", "up"), worker=lazily("gateway.roles", "worker"), api=lazily("gateway.roles", "serve")
+)
 
 
 def main() -> None:

@@ -86,6 +86,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tries: int
     crashes: int
     marked: int
+    """The fence under which sending began, 0 when it did not, -1 when the call was only taken to be cancelled."""
     first_us: int
     effect: Effect
     tag: int

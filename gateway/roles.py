@@ -18,6 +18,7 @@ from gateway.entrypoints.worker import Terms as WorkerTerms
 from gateway.lanes.fleet import Epoch
 from gateway.lanes.queue import PASSING
 from gateway.settings import LOOPBACK, Settings
+from schemas.topics import GROUP
 
 log = structlog.get_logger()
 
@@ -40,6 +41,7 @@ def worker_of(gateway: Gateway) -> Worker:
         reap_batch=REAP_BATCH,
         reap_lease_us=REAP_LEASE_US,
         redis_wait_s=settings.redis_wait,
+        lease_guard_s=settings.lease_guard,
         drain_s=settings.drain,
     )
     return Worker(gateway.lanes, gateway.delivery, gateway.signals, ambient=gateway.ambient, terms=terms)
@@ -78,9 +80,9 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
 
     async def trim() -> None:
         wait_us, keep_us = int(settings.foreign_wait * 1e6), int(settings.keep_events * 1e6)
-        await gateway.lanes.trim(gateway.topics.calls, keep_us=0, wait_us=wait_us)
+        await gateway.lanes.trim(gateway.topics.calls, GROUP, keep_us=0, wait_us=wait_us)
         for stream in (gateway.topics.results, gateway.topics.events):
-            await gateway.lanes.trim(stream, keep_us=keep_us, wait_us=wait_us)
+            await gateway.lanes.trim(stream, "", keep_us=keep_us, wait_us=wait_us)
 
     return [
         Chore(name="beat", every_s=settings.beat_every, run=gateway.fleet.beat),

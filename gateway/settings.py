@@ -70,7 +70,11 @@ class Settings(BaseSettings):
     retry_most: float = Field(100.0, ge=1, description="Retries a connector may have saved up.")
     wire_cap: int = Field(4_194_304, ge=1024, description="Bytes of a response on the wire that are read.")
     decoded_cap: int = Field(8_388_608, ge=1024, description="Bytes of a response after decompression that are kept.")
-    answer_ttl: int = Field(3600, ge=1, description="Seconds an answer stays in Redis.")
+    answer_ttl: int = Field(
+        86_400,
+        ge=1,
+        description="Seconds an answer stays in Redis; as long as its key, until a journal can answer instead.",
+    )
     scope_ttl: int = Field(86_400, ge=1, description="Seconds an idempotency key is remembered after its call ended.")
     keep_events: int = Field(86_400, ge=1, description="Seconds results and lifecycle events stay on their topics.")
     foreign_wait: int = Field(604_800, ge=1, description="Seconds another group may hold entries of a topic back.")

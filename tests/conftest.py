@@ -13,6 +13,9 @@ from gateway.embedded_redis import EmbeddedRedis
 from gateway.lanes.connect import connect
 
 
+pytest_plugins = ["tests.vendor.fixtures"]
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """One embedded server for the whole run; every test that uses it starts with an empty one."""

@@ -53,6 +53,7 @@ class Worker:
         self._ambient = ambient
         self._terms = terms
         self._sequence = 0
+        self._reap_from_s = 0.0
         self._under_way: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -86,7 +87,14 @@ class Worker:
 
     async def reap(self) -> int:
         """Settle claims whose workers were lost."""
-        claims = await self._lanes.reap(most=self._terms.reap_batch, lease_us=self._terms.reap_lease_us)
+        if self._ambient.monotonic() < self._reap_from_s:
+            return 0
+        try:
+            claims = await self._lanes.reap(most=self._terms.reap_batch, lease_us=self._terms.reap_lease_us)
+        except PASSING:
+            # Leases ended while Redis was away, but their workers live: they may settle first.
+            self._reap_from_s = self._ambient.monotonic() + self._terms.lease_guard_s
+            raise
         for claim in claims:
             log.warning("claim.lost", call=claim.id, crashes=claim.run.crashes + 1, marked=bool(claim.run.marked))
         await asyncio.gather(*(self._delivery.recover(claim) for claim in claims))
@@ -99,7 +107,10 @@ class Worker:
                 return await self._lanes.claim(
                     self._ambient.worker, self._sequence, room=room, grace_us=self._terms.grace_us
                 )
-            except PASSING:
+            except Exception as error:
+                # Whatever it is, a worker that gave up would leave its lanes to nobody.
+                if not isinstance(error, PASSING):
+                    log.exception("claim.failed")
                 if self._stopping.is_set():
                     return Claims(now_us=0)
                 await asyncio.sleep(self._terms.redis_wait_s)
@@ -149,4 +160,5 @@ class Terms:
     reap_batch: int
     reap_lease_us: int
     redis_wait_s: float
+    lease_guard_s: float
     drain_s: float

@@ -122,9 +122,9 @@ class Lanes:
             case _:
                 return None
 
-    async def trim(self, stream: str, *, keep_us: int, wait_us: int) -> int:
-        """Forget what every group has finished with."""
-        return cast("int", await self._call("trim", [stream], [GROUP, keep_us, wait_us]))
+    async def trim(self, stream: str, own: str, *, keep_us: int, wait_us: int) -> int:
+        """Forget what every group has finished with; `own` is our group there, or empty."""
+        return cast("int", await self._call("trim", [stream], [own, keep_us, wait_us]))
 
     async def stats(self) -> dict[str, int]:
         """Count events by fate, and the calls that are live."""
@@ -136,7 +136,7 @@ class Lanes:
 
     async def _send_marks(self, marks: Sequence[Mark]) -> list[bool]:
         items = _pack([msgspec.to_builtins(mark) for mark in marks])
-        return [_text(reply) == "marked" for reply in await self._call("mark", [self._shard.tag], [items])]
+        return [_text(reply) == "marked" for reply in await self._insist("mark", [self._shard.tag], [items])]
 
     async def _send_settlements(self, settlements: Sequence[Settlement]) -> list[Settled]:
         topics = self._topics

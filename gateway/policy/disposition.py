@@ -25,7 +25,6 @@ class Case:
     max_crashes: int
     window_open: bool
     """Whether the vendor still honours the key (always true where there is no window)."""
-    now_us: int
     deadline_us: int
     retry_at_us: int
     """When the next attempt would start: back-off, `Retry-After` and retry budget taken together."""

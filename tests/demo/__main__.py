@@ -125,21 +125,21 @@ def _effects(ended: list[dict[str, Any]], counts: Counts, operation: str) -> str
 
 def _refusals(ended: list[dict[str, Any]], letters: list[dict[str, Any]]) -> Table:
     table = Table(title="What did not complete, and why", title_justify="left")
-    for heading in ("count", "state", "class", "for example", "what to do"):
-        table.add_column(heading, overflow="fold")
-    rows: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    table.add_column("count", justify="right")
+    table.add_column("state", no_wrap=True)
+    table.add_column("class", no_wrap=True)
+    table.add_column("for example", no_wrap=True, overflow="ellipsis")
+    rows: dict[tuple[str, str], list[str]] = {}
     for event in ended:
         data = event["data"]
         if data["error"] is not None:
-            rows.setdefault((data["state"], data["error"]["class"]), []).append(
-                (data["error"]["message"], data["error"]["action"])
-            )
+            rows.setdefault((data["state"], data["error"]["class"]), []).append(data["error"]["message"])
     for letter in letters:
         failure = letter["data"]["failure"]
         if letter["data"]["identity"]["call"] is None:
-            rows.setdefault(("undecodable", failure["class"]), []).append((failure["message"], failure["action"]))
+            rows.setdefault(("undecodable", failure["class"]), []).append(failure["message"])
     for (state, failure_class), examples in sorted(rows.items()):
-        table.add_row(str(len(examples)), state, failure_class, *(text[:110] for text in examples[0]))
+        table.add_row(str(len(examples)), state, failure_class, examples[0])
     return table
 
 

@@ -15,7 +15,6 @@ from redis import Redis
 from tests.demo import ledger
 from tests.vendor.client import ROOT, VendorProcess, manifest
 
-pytest_plugins = ["tests.vendor.fixtures"]
 
 SHORT = {
     "SLUICE_START_WITHIN": "1",

@@ -1,9 +1,7 @@
 """Letters: total, complete, sealed, provable, and without a secret."""
 
-import json
 from base64 import b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlq.blobs import BlobStore
-from dlq.evidence import BY_STAGE, Evidence, action, evidence, stage
+from dlq.evidence import Evidence
 from dlq.grouping import fingerprint
 from dlq.keys import KeyRing
 from dlq.letter import (
@@ -21,7 +19,6 @@ from dlq.letter import (
     BODY,
     RAW,
     Arrival,
-    Ended,
     Target,
     Unread,
     as_event,
@@ -34,96 +31,10 @@ from schemas.cloudevent import publishable
 from schemas.codec import Undecodable, decode
 from schemas.dead_letter import DeadLetter
 from schemas.effect import Effect, OperationClass
-from schemas.failure import FACTS, Failure
+from schemas.failure import Failure
 from schemas.lifecycle import DEAD_LETTERED, CallState
-from schemas.outcome import Attempt, Outcome, Reply
-from schemas.tool_call import Origin, Request, ToolCall
-
-NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
-ID = "01JD3QZ8W4M5N6P7R8S9T0V1X2"
-CANARY = "CANARY-9f2c1d"
-TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-@pytest.fixture(scope="module")
-def seal(tmp_path_factory: pytest.TempPathFactory) -> Sealer:
-    return Sealer(KeyRing({"k1": bytes(range(32))}), BlobStore(tmp_path_factory.mktemp("blobs"), 1 << 30))
-
-
-def unread(raw: bytes, verdict: Undecodable | None = None, entry: str | None = "1763629200000-0") -> Unread:
-    return Unread(
-        raw=raw,
-        source=Arrival(engine="redis", stream="tool-calls", entry=entry, deliveries=2),
-        verdict=verdict or Undecodable(Failure.DECODE_JSON, "JSON is malformed (byte 3)"),
-        worker="w1",
-        at=NOW,
-    )
-
-
-def call(**changes: Any) -> ToolCall:
-    made = ToolCall(
-        id="01JD3QZ8W4M5N6P7R8S9T0V1C0",
-        tool="crm.contacts.create",
-        connector="crm",
-        connection="crm-main",
-        op_class=OperationClass.UNSAFE,
-        arguments={"email": "a@b.c", "note": CANARY},
-        agent="research-7",
-        session="run-42",
-        priority="normal",
-        key="run-42/step-3",
-        scope="s" * 64,
-        fingerprint="f" * 64,
-        vendor_key="v" * 32,
-        accepted_us=1_763_629_200_000_000,
-        deadline_us=1_763_629_500_000_000,
-        timeout_us=10_000_000,
-        traceparent=TRACE,
-        request=Request(source="agent/research-7", id="e-1"),
-        origin=Origin(engine="redis", stream="tool-calls", entry="1763629200000-0"),
-        replay_of="01JD3QZ8W4M5N6P7R8S9T0V1B0",
-        root="01JD3QZ8W4M5N6P7R8S9T0V1A0",
-        generation=2,
-    )
-    return msgspec.structs.replace(made, **changes)
-
-
-def attempt(number: int, message: str = "") -> Attempt:
-    return Attempt(
-        n=number,
-        started=f"2026-11-20T08:{number:02}:00Z",
-        duration_ms=7,
-        worker="w1",
-        fence=number,
-        status=None,
-        outcome="receive.reset",
-        effect=Effect.UNKNOWN,
-        message=message,
-    )
-
-
-def ended(outcome: Outcome | None = None, **changes: Any) -> Ended:
-    made = outcome or Outcome(
-        effect=Effect.UNKNOWN, failure=Failure.RECEIVE_RESET, message="The vendor closed the connection."
-    )
-    facts: dict[str, Any] = {
-        "call": call(),
-        "outcome": made,
-        "effect": made.effect,
-        "attempts": [attempt(1), attempt(2)],
-        "total": 2,
-        "state": CallState.ESCALATED,
-        "worker": "w1",
-        "at": NOW,
-        "verdict": "in_doubt",
-    }
-    return Ended(**facts | changes)
-
-
-def published(letter: DeadLetter) -> dict[str, Any]:
-    event = json.loads(publishable(as_event(letter, NOW)))
-    assert isinstance(event, dict)
-    return event
+from schemas.outcome import Outcome, Reply
+from tests.letter_examples import CANARY, ID, NOW, TRACE, attempt, call, ended, published, unread
 
 
 @given(raw=st.binary(max_size=300))
@@ -345,82 +256,3 @@ def test_every_end_has_a_letter_with_evidence_and_a_next_step(
     assert Evidence(letter.effect.evidence)
     assert letter.failure.action
     assert "{" not in letter.failure.action
-
-
-def test_every_stage_has_its_evidence() -> None:
-    assert set(BY_STAGE) == {stage(failure) for failure in Failure}
-
-
-@pytest.mark.parametrize(
-    ("op_class", "effect", "outcome", "expected"),
-    [
-        ("safe", "not_executed", Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.RECEIVE_RESET), "read_only"),
-        ("unsafe", "unknown", Outcome(effect=Effect.UNKNOWN, failure=Failure.SEND_RESET), "cut_while_sending"),
-        ("unsafe", "unknown", Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.HTTP_TOO_MANY), "earlier_attempt"),
-        (
-            "keyed",
-            "unknown",
-            Outcome(effect=Effect.UNKNOWN, failure=Failure.SEND_WORKER_LOST),
-            "worker_lost_after_intent",
-        ),
-        (
-            "unsafe",
-            "not_executed",
-            Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.SEND_WORKER_LOST),
-            "nothing_sent",
-        ),
-        (
-            "unsafe",
-            "not_executed",
-            Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.EGRESS_DNS),
-            "failed_before_sending",
-        ),
-        (
-            "unsafe",
-            "not_executed",
-            Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.HTTP_NOT_FOUND),
-            "refused_by_vendor",
-        ),
-        ("unsafe", "unknown", Outcome(effect=Effect.UNKNOWN, failure=Failure.HTTP_BAD_GATEWAY), "ambiguous_status"),
-        (
-            "unsafe",
-            "executed",
-            Outcome(effect=Effect.EXECUTED, failure=Failure.RECEIVE_TRUNCATED, status=200),
-            "answered_2xx",
-        ),
-        (
-            "unsafe",
-            "not_executed",
-            Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.HTTP_UNAVAILABLE, status=503),
-            "declared_by_connector",
-        ),
-        ("unsafe", "unknown", Outcome(effect=Effect.UNKNOWN, failure=Failure.INTERNAL_BUG), "none"),
-    ],
-)
-def test_the_evidence_names_what_was_seen(op_class: str, effect: str, outcome: Outcome, expected: str) -> None:
-    seen = evidence(OperationClass(op_class), Effect(effect), outcome, Failure.INTERNAL_BUG)
-    assert seen is Evidence(expected)
-
-
-@pytest.mark.parametrize(
-    ("failure", "state", "effect", "expected"),
-    [
-        (Failure.RECEIVE_RESET, CallState.ESCALATED, Effect.UNKNOWN, "sluice dlq resolve"),
-        (Failure.HTTP_TOO_MANY, CallState.ESCALATED, Effect.UNKNOWN, "sluice dlq resolve"),
-        (Failure.RECEIVE_RESET, CallState.FAILED, Effect.UNKNOWN, "repeated safely"),
-        (Failure.RECEIVE_TIMEOUT, CallState.FAILED, Effect.NOT_EXECUTED, "repeated safely"),
-        (Failure.RECEIVE_TRUNCATED, CallState.FAILED, Effect.EXECUTED, "It ran at the vendor"),
-        (Failure.SCHEMA_BREAKING, CallState.FAILED, Effect.EXECUTED, "sluice dlq show"),
-        (Failure.CONNECT_REFUSED, CallState.FAILED, Effect.NOT_EXECUTED, "When the vendor is well again"),
-        (Failure.POISON_CRASH_LOOP, CallState.FAILED, Effect.NOT_EXECUTED, "find out why"),
-    ],
-)
-def test_the_next_step_fits_the_call_as_a_whole(
-    failure: Failure, state: CallState, effect: Effect, expected: str
-) -> None:
-    assert expected in action(failure, state, effect, ID)
-
-
-def test_no_next_step_asks_for_what_the_letter_cannot_fill() -> None:
-    for failure, facts in FACTS.items():
-        assert "{" not in action(failure, CallState.FAILED, facts.effect, ID)

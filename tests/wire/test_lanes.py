@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import msgspec
 import pytest
@@ -21,6 +22,23 @@ GRACE_US = 7_000_000
 async def lanes(redis: "Redis") -> Lanes:
     await redis.xgroup_create(TOPICS.calls, GROUP, id="0", mkstream=True)
     return Lanes(redis, TOPICS, shard=Shard(), batch=128, wait_s=0.01)
+
+
+async def bodies(redis: "Redis", stream: str) -> list[bytes]:
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", await redis.xrange(stream))
+    return [fields[b"data"] for _, fields in entries]
+
+
+async def keys(redis: "Redis", stream: str) -> list[bytes]:
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", await redis.xrange(stream))
+    return [key for key, _ in entries]
+
+
+async def deliver(redis: "Redis") -> str:
+    """Publish an entry and take it from the group, as a consumer does."""
+    entry = cast("bytes", await redis.xadd(TOPICS.calls, {"data": "x"}))
+    await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"})
+    return entry.decode()
 
 
 def admission(name: str = "c1", **changes: object) -> Admission:
@@ -81,7 +99,7 @@ async def test_a_call_is_stored_claimed_settled_and_answered(lanes: Lanes, redis
     assert await lanes.settle(ending(claim)) == "settled"
     assert await lanes.inspect("c1") == Ended(event=b'{"id":"c1.result"}', attempts=b"[]")
     assert await lanes.stats() == {"received": 1, "accepted": 1, "completed": 1, "live": 0}
-    assert [fields for _, fields in await redis.xrange(TOPICS.results)] == [{b"data": b'{"id":"c1.result"}'}]
+    assert await bodies(redis, TOPICS.results) == [b'{"id":"c1.result"}']
     assert await redis.xlen(TOPICS.events) == 2
 
 
@@ -97,8 +115,7 @@ async def test_a_duplicate_from_the_bus_publishes_the_stored_result_again_only_a
     lanes: Lanes, redis: "Redis"
 ) -> None:
     async def from_bus(name: str) -> str:
-        entry = (await redis.xadd(TOPICS.calls, {"data": "x"})).decode()
-        await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"})
+        entry = await deliver(redis)
         await lanes.enqueue([admission(name, scope="scope", entry=entry)])
         return entry
 
@@ -107,14 +124,12 @@ async def test_a_duplicate_from_the_bus_publishes_the_stored_result_again_only_a
     assert await redis.xlen(TOPICS.results) == 0
     await lanes.settle(ending(await claim_one(lanes)))
     await from_bus("c3")
-    results = [fields[b"data"] for _, fields in await redis.xrange(TOPICS.results)]
-    assert results == [b'{"id":"c1.result"}'] * 2
+    assert await bodies(redis, TOPICS.results) == [b'{"id":"c1.result"}'] * 2
     assert (await redis.xpending(TOPICS.calls, GROUP))["pending"] == 0
 
 
 async def test_an_entry_that_was_dealt_with_is_not_counted_again(lanes: Lanes, redis: "Redis") -> None:
-    entry = (await redis.xadd(TOPICS.calls, {"data": "x"})).decode()
-    await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"})
+    entry = await deliver(redis)
     first = admission(entry=entry)
     await lanes.enqueue([first])
     await lanes.enqueue([first])
@@ -125,8 +140,7 @@ async def test_an_entry_that_was_dealt_with_is_not_counted_again(lanes: Lanes, r
 
 
 async def test_a_full_lane_refuses_and_leaves_the_entry_pending(lanes: Lanes, redis: "Redis") -> None:
-    entry = (await redis.xadd(TOPICS.calls, {"data": "x"})).decode()
-    await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"})
+    entry = await deliver(redis)
     answers = await lanes.enqueue([admission(), admission("c2", limit=1, entry=entry)])
     assert answers == [Admitted("c1"), Full(1)]
     assert (await redis.xpending(TOPICS.calls, GROUP))["pending"] == 1
@@ -211,14 +225,21 @@ async def test_a_waiting_call_can_be_seized_once_and_a_running_one_not(lanes: La
 
 
 async def test_trimming_stops_at_what_a_group_has_not_finished(lanes: Lanes, redis: "Redis") -> None:
-    keys = [await redis.xadd(TOPICS.calls, {"data": str(i)}) for i in range(5)]
+    added = [await redis.xadd(TOPICS.calls, {"data": str(i)}) for i in range(5)]
     await redis.xreadgroup(GROUP, "w1", {TOPICS.calls: ">"}, count=3)
-    await redis.xack(TOPICS.calls, GROUP, keys[0])
-    await lanes.trim(TOPICS.calls, keep_us=0, wait_us=0)
-    assert [key for key, _ in await redis.xrange(TOPICS.calls)] == keys[1:]
+    await redis.xack(TOPICS.calls, GROUP, added[0])
+    await lanes.trim(TOPICS.calls, GROUP, keep_us=0, wait_us=0)
+    assert await keys(redis, TOPICS.calls) == added[1:]
     await redis.xgroup_create(TOPICS.calls, "foreign", id="0")
-    await redis.xack(TOPICS.calls, GROUP, *keys[1:3])
-    await lanes.trim(TOPICS.calls, keep_us=0, wait_us=60_000_000)
+    await redis.xack(TOPICS.calls, GROUP, *added[1:3])
+    await lanes.trim(TOPICS.calls, GROUP, keep_us=0, wait_us=60_000_000)
     assert await redis.xlen(TOPICS.calls) == 4
-    await lanes.trim(TOPICS.calls, keep_us=0, wait_us=0)
-    assert [key for key, _ in await redis.xrange(TOPICS.calls)] == keys[3:]
+    await lanes.trim(TOPICS.calls, GROUP, keep_us=0, wait_us=0)
+    assert await keys(redis, TOPICS.calls) == added[3:]
+
+
+async def test_nothing_is_trimmed_while_our_group_is_missing(lanes: Lanes, redis: "Redis") -> None:
+    await redis.flushall()
+    await redis.xadd(TOPICS.calls, {"data": "published before anybody listened"})
+    assert await lanes.trim(TOPICS.calls, GROUP, keep_us=0, wait_us=0) == 0
+    assert await redis.xlen(TOPICS.calls) == 1

@@ -42,7 +42,13 @@ class Mark:
 async def pipeline() -> AsyncIterator[Pipeline]:
     engine = Engine()
     await engine.open()
-    yield Pipeline(engine, clock=lambda: 1_795_000_000.0, new_span=lambda: "b" * 16)
+    yield Pipeline(
+        engine,
+        clock=lambda: 1_795_000_000.0,
+        new_span=lambda: "b" * 16,
+        cap_wire_bytes=4 << 20,
+        cap_decoded_bytes=8 << 20,
+    )
     await engine.close()
 
 

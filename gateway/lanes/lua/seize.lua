@@ -13,7 +13,7 @@ local run = cmsgpack.unpack(packed)
 if run.state == 'processing' then return {'busy', run.state} end
 redis.call('ZREM', shard .. ':lane:' .. run.lane, id)
 redis.call('ZREM', shard .. ':delayed', id)
-run.state, run.marked = 'processing', 0
+run.state, run.marked = 'processing', -1
 run.fence = redis.call('INCR', shard .. ':fence')
 run.lease_us = now + lease
 packed = cmsgpack.pack(run)

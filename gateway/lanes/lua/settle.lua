@@ -5,7 +5,7 @@
 -- KEYS[3] events   stream  lifecycle events
 -- KEYS[4] letters  stream  dead letters
 -- ARGV[1] items    msgpack list of {id, fence, state, seq, events, attempts_json, answer_ttl_s, scope_ttl_s, result?, letter?,
---                  due_us?, attempts?, tries?, crashes?, effect?, first_us?}; a scope_ttl_s of 0 keeps the idempotency scope, due_us marks a deferral
+--                  due_us?, attempts?, tries?, crashes?, effect?, first_us?}; a scope_ttl_s of 0 keeps scope and answer (its letter is open), due_us marks a deferral
 -- RETURN  list of "settled" | "stale" | "gone"
 local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
@@ -20,8 +20,10 @@ local function finish(item, run)
   redis.call('XADD', results, '*', 'data', item.result)
   if item.letter then redis.call('XADD', letters, '*', 'data', item.letter) end
   redis.call('HSET', answer, 'event', item.result, 'attempts', item.attempts_json)
-  redis.call('EXPIRE', answer, item.answer_ttl_s)
-  if item.scope_ttl_s > 0 then redis.call('EXPIRE', scope, item.scope_ttl_s) end
+  if item.scope_ttl_s > 0 then
+    redis.call('EXPIRE', scope, item.scope_ttl_s)
+    redis.call('EXPIRE', answer, item.answer_ttl_s)
+  end
   redis.call('PUBLISH', shard .. ':settled', item.id)
 end
 

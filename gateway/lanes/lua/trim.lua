@@ -1,6 +1,6 @@
 -- trim: forget stream entries that every group has finished with, never past the oldest pending or undelivered one.
 -- KEYS[1] stream  stream  the topic
--- ARGV[1] own     string  our consumer group
+-- ARGV[1] own     string  our consumer group, or "" where we have none; while it is missing nothing is trimmed
 -- ARGV[2] keep_us int     age that is kept in any case; 0 trims to the groups' own minimum
 -- ARGV[3] wait_us int     how long a foreign group may hold entries back
 -- RETURN  number of entries removed
@@ -21,7 +21,7 @@ local function before(a, b)
 end
 
 if redis.call('EXISTS', stream) == 0 then return 0 end
-local floor = string.format('%.0f-0', now - math.floor(keep / 1000))
+local floor, found = string.format('%.0f-0', now - math.floor(keep / 1000)), own == ''
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   local facts = {}
   for index = 1, #group, 2 do facts[group[index]] = group[index + 1] end
@@ -29,10 +29,13 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   local ms, sequence = parts(oldest)
   local limit = string.format('%.0f-%.0f', ms, sequence + 1)
   if facts['pending'] > 0 then limit = redis.call('XPENDING', stream, facts['name'])[2] end
-  if facts['name'] ~= own then
+  if facts['name'] == own then
+    found = true
+  else
     local patience = string.format('%.0f-0', now - math.floor(wait / 1000))
     if before(limit, patience) then limit = patience end
   end
   if before(limit, floor) then floor = limit end
 end
-return redis.call('XTRIM', stream, 'MINID', floor)
+-- Without its group a stream holds nothing but unread events: it was flushed, or nobody has started yet.
+return found and redis.call('XTRIM', stream, 'MINID', floor) or 0

@@ -1,0 +1,132 @@
+"""Logs tell no secrets, metrics keep their names, and arguments of the command line mean what they look like."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from gateway import telemetry
+from gateway.entrypoints.cli.arguments import parse, whole
+from gateway.entrypoints.cli.events import event_of
+from schemas import cloudevent
+
+HIDDEN = telemetry.HIDDEN
+SCHEMA = {
+    "properties": {
+        "name": {"type": "string"},
+        "count": {"type": "integer"},
+        "price": {"type": "number"},
+        "sure": {"type": "boolean"},
+        "tags": {"type": "array"},
+        "either": {"type": ["integer", "string"]},
+        "free": {},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("event", "clean"),
+    [
+        ({"authorization": "Bearer abc"}, {"authorization": HIDDEN}),
+        (
+            {"client_secret": "x", "Set-Cookie": "y", "api-key": "z"},
+            dict.fromkeys(("client_secret", "Set-Cookie", "api-key"), HIDDEN),
+        ),
+        ({"deep": {"list": [{"refresh_token": "x"}]}}, {"deep": {"list": [{"refresh_token": HIDDEN}]}}),
+        ({"text": "sent Authorization: Bearer abcdef123"}, {"text": f"sent Authorization: Bearer {HIDDEN}"}),
+        ({"url": "redis://user:pass@host:1/0"}, {"url": f"redis://{HIDDEN}@host:1/0"}),
+        ({"url": "/x?api_key=abc&page=2"}, {"url": f"/x?api_key={HIDDEN}&page=2"}),
+        ({"body": b"secret bytes"}, {"body": "<12 bytes>"}),
+        ({"idempotency_key": "run-42/step-3", "call": "01J"}, {"idempotency_key": "run-42/step-3", "call": "01J"}),
+    ],
+)
+def test_what_is_or_looks_like_a_secret_is_not_written(event: dict[str, object], clean: dict[str, object]) -> None:
+    assert telemetry.scrub(None, "info", event) == clean
+
+
+def test_a_log_line_is_json_with_time_and_level_and_library_lines_come_along(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before, level = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        telemetry.configure("info", pretty=False)
+        structlog.get_logger("ours").info("call.settled", call="01J", password="hunter2")
+        logging.getLogger("library").warning("connected to %s", "redis://u:p@h")
+        logging.getLogger("library").debug("not written")
+    finally:
+        logging.getLogger().handlers[:] = before
+        logging.getLogger().setLevel(level)
+        structlog.reset_defaults()
+    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert ours["event"] == "call.settled"
+    assert ours["password"] == HIDDEN
+    assert ours["level"] == "info"
+    assert ours["timestamp"].endswith("Z")
+    assert theirs["event"] == f"connected to redis://{HIDDEN}@h"
+
+
+def test_a_scrape_shows_every_metric_of_the_table() -> None:
+    telemetry.record_attempt("crm", "echo", status=503, duration_s=0.1)
+    telemetry.record_attempt("crm", "echo", status=None, duration_s=0.1)
+    telemetry.record_end("crm", "echo", outcome="completed")
+    text = telemetry.exposition({"received": 7, "live": 2}).decode()
+    for metric in telemetry.NAMES:
+        assert f"# TYPE {metric.name} " in text
+    assert 'sluice_events{fate="received"} 7.0' in text
+    assert 'status_class="5xx"' in text
+    assert 'status_class="none"' in text
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("name=7", "7"),
+        ("count=7", 7),
+        ("price=1.5", 1.5),
+        ("sure=true", True),
+        ('tags=["a"]', ["a"]),
+        ("either=x", "x"),
+        ("either=3", 3),
+        ("free=3", 3),
+        ("free=abc", "abc"),
+        ("name:=7", 7),
+        ("name=a=b", "a=b"),
+    ],
+)
+def test_the_schema_types_an_argument_and_without_it_its_looks_do(given: str, value: object) -> None:
+    (parsed,) = parse([given], SCHEMA).values()
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize("given", ["name", "=x", "count=x", "count=true", "sure=1", "tags=a", "free:=x", "free:=NaN"])
+def test_an_argument_that_cannot_be_meant_is_told(given: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse([given], SCHEMA)
+
+
+def test_whole_arguments_are_one_object() -> None:
+    assert whole('{"a": [1]}') == {"a": [1]}
+    for text in ("[]", "{", "NaN"):
+        with pytest.raises(ValueError, match="--json"):
+            whole(text)
+
+
+def test_a_bare_line_gets_an_envelope_and_a_whole_event_stays_as_it_is() -> None:
+    bare = event_of(b'{"tool": "crm.echo", "arguments": {}}\n', source="agent/cli", max_bytes=1000)
+    read = cloudevent.read(bare if isinstance(bare, bytes) else bare.encode(), max_bytes=1000)
+    assert (read.source, read.tool) == ("agent/cli", "crm.echo")
+    event = (
+        b'{"specversion":"1.0","type":"tool.call.requested","source":"s","id":"1","data":{"tool":"t","arguments":{}}}'
+    )
+    assert event_of(event + b"\n", source="agent/cli", max_bytes=1000) == event
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{", b"[]", b'{"tool": "x"}', b'{"tool": "x", "arguments": {}, "extra": 1}', b'{"type": "x"}', b"\xff", b"NaN"],
+)
+def test_a_line_that_is_no_event_is_refused_with_a_reason(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        event_of(line, source="agent/cli", max_bytes=1000)

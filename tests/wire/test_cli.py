@@ -1,0 +1,298 @@
+"""The command line as a person meets it: real processes, a real gateway; data on stdout, messages on stderr, exit codes."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from schemas.topics import FIELD
+from tests.served import Served, served
+from tests.vendor.client import ROOT, VendorProcess, manifest
+from tests.vendor.script import Behaviour, Kind
+
+pytestmark = pytest.mark.wire
+
+NOWHERE = "http://127.0.0.1:9"
+EVENT = {"specversion": "1.0", "type": "tool.call.requested", "source": "agent/a", "id": "e-1"}
+OPERATOR = """
+---
+apiVersion: sluice/v1
+kind: Operator
+metadata: {{name: admin}}
+key: ${{file:{0}}}
+roles: [admin]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Runs `sluice` in a directory of its own with an environment of its own."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    async def __call__(self, *words: str, stdin: str = "", **more: str) -> Ran:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gateway",
+            *words,
+            cwd=self.folder,
+            env={**inherited, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **self.environment, **more},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 60)
+        return Ran(process.returncode or 0, out.decode(), err.decode())
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[VendorProcess]:
+    with VendorProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def vendor(shop: VendorProcess) -> VendorProcess:
+    shop.reset()
+    return shop
+
+
+@pytest.fixture
+async def gateway(redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess) -> AsyncIterator[Served]:
+    async with served(redis_url, tmp_path / "data", manifest(vendor.url)) as running:
+        yield running
+
+
+@pytest.fixture
+def sluice(gateway: Served, redis_url: str, tmp_path: Path) -> Shell:
+    manifests = str(tmp_path / "data" / "manifests.yaml")
+    data = str(tmp_path / "data")
+    given = {"URL": gateway.url, "REDIS_URL": redis_url, "CONNECTORS": manifests, "DATA": data}
+    return Shell(tmp_path, {f"SLUICE_{name}": value for name, value in given.items()})
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Shell:
+    """A command line where nothing runs."""
+    return Shell(tmp_path, {"SLUICE_URL": NOWHERE})
+
+
+async def test_call_prints_the_result_and_exits_0_when_it_completed(sluice: Shell) -> None:
+    ran = await sluice("call", "crm.contacts.create", "-a", "email=a@b.c", "-a", "name=7", "--session", "run-42")
+    assert ran.code == 0, ran.err
+    assert ran.data["state"] == "completed"
+    assert ran.data["session"] == "run-42"
+    shown = await sluice("calls", "show", ran.data["call"], "-o", "jsonl")
+    assert shown.code == 0
+    assert [attempt["status"] for attempt in shown.data["attempts"]] == [201]
+
+
+async def test_arguments_are_typed_by_the_schema_of_the_tool(sluice: Shell, vendor: VendorProcess) -> None:
+    ran = await sluice("call", "crm.orders.create", "-a", "ref=7", "-a", "item=pump", "-a", "quantity=2")
+    assert ran.code == 0, ran.err
+    whole = await sluice("call", "crm.orders.create", "--json", "-", stdin='{"ref": "8", "item": "x"}')
+    assert whole.code == 0, whole.err
+
+
+async def test_call_exits_1_when_the_call_ended_otherwise_and_says_what_to_do(
+    sluice: Shell, vendor: VendorProcess
+) -> None:
+    await vendor.aio.script("echo", Behaviour(do=Kind.STATUS, status=422, forever=True))
+    ran = await sluice("call", "crm.echo", "-o", "table", NO_COLOR="1")
+    assert ran.code == 1
+    assert "http.422" in ran.out
+    assert "\x1b[" not in ran.out + ran.err
+    assert "next:" in ran.err
+
+
+async def test_a_call_that_still_runs_exits_6_or_0_when_nobody_wanted_to_wait(
+    sluice: Shell, vendor: VendorProcess
+) -> None:
+    await vendor.aio.script("echo", Behaviour(do=Kind.HOLD, forever=True))
+    waited = await sluice("call", "crm.echo", "--wait", "1")
+    assert waited.code == 6
+    assert f"sluice calls show {waited.data['call']}" in waited.err
+    at_once = await sluice("call", "crm.echo", "--wait", "0")
+    assert at_once.code == 0
+    too_late = await sluice("calls", "cancel", waited.data["call"])
+    assert too_late.code == 1
+    await vendor.aio.release()
+    shown = await sluice("calls", "show", waited.data["call"], "--wait", "20")
+    assert shown.data["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["call", "crm.ecko"], 3, "ingest.unknown_tool"),
+        (["call", "crm.contacts.get", "-a", "id="], 2, "/arguments/id"),
+        (["call", "crm.echo", "-a", "word"], 2, "name=value"),
+        (["call", "crm.orders.create", "-a", "quantity=two"], 2, "quantity"),
+        (["call", "crm.echo", "--json", "[]"], 2, "--json"),
+        (["call", "crm.echo", "--connection", "x"], 3, "ingest.unknown_connection"),
+        (["call", "crm.echo", "--deadline", "2020-01-01T00:00:00Z"], 1, "admission.deadline"),
+        (["calls", "show", "01J"], 3, "01J"),
+        (["calls", "cancel", "../../livez"], 3, "next: "),
+        (["nonsense"], 2, "nonsense"),
+        (["up", "--port", "99999"], 2, "--port"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+async def test_each_no_has_its_exit_code_and_says_why(sluice: Shell, words: list[str], code: int, said: str) -> None:
+    ran = await sluice(*words)
+    assert (ran.code, ran.out) == (code, ""), ran.err
+    assert said in ran.err or code == 3
+    assert "Traceback" not in ran.err
+
+
+async def test_a_key_is_needed_where_somebody_is_declared(
+    redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess
+) -> None:
+    (tmp_path / "key").write_text("the-key")
+    manifests = manifest(vendor.url) + OPERATOR.format(tmp_path / "key")
+    async with served(redis_url, tmp_path / "data", manifests) as gateway:
+        shell = Shell(tmp_path, {"SLUICE_URL": gateway.url})
+        nobody = await shell("call", "crm.echo")
+        assert nobody.code == 4
+        assert "SLUICE_KEY" in nobody.err
+        assert (await shell("call", "crm.echo", SLUICE_KEY="the-key")).code == 0
+
+
+async def test_where_nothing_runs_the_next_command_is_told(alone: Shell) -> None:
+    for words in (("call", "crm.echo"), ("calls", "show", "01J"), ("publish", "-")):
+        ran = await alone(*words, stdin='{"tool": "crm.echo", "arguments": {}}\n')
+        assert (ran.code, ran.out) == (5, "")
+        assert "sluice up" in ran.err
+
+
+async def test_publish_sends_what_is_an_event_and_tells_the_lines_that_are_none(
+    sluice: Shell, redis: "Redis", vendor: VendorProcess, tmp_path: Path
+) -> None:
+    lines = [
+        json.dumps({"tool": "crm.contacts.create", "arguments": {"email": "a@b.c"}}),
+        "{",
+        "",
+        json.dumps({**EVENT, "data": {"tool": "crm.echo", "arguments": {}}}),
+        json.dumps({"tool": "crm.echo"}),
+        json.dumps({**EVENT, "type": "other", "data": {}}),
+    ]
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join(lines))
+    ran = await sluice("publish", "events.jsonl")
+    assert ran.code == 2
+    assert ran.data["published"] == 2
+    assert ran.data["refused"] == 3
+    assert [line.split(": ")[0] for line in ran.err.splitlines()[:3]] == [f"events.jsonl:{n}" for n in (2, 5, 6)]
+    await vendor.aio.until(arrivals=2)
+    entries: Any = await redis.xrange("tool-results")
+    results = [json.loads(fields[FIELD.encode()]) for _, fields in entries]
+    assert {result["data"]["request"]["source"] for result in results} <= {"agent/a", "agent/cli"}
+
+
+async def test_publish_takes_many_from_a_pipe(sluice: Shell, gateway: Served) -> None:
+    line = json.dumps({"tool": "crm.echo", "arguments": {}}) + "\n"
+    ran = await sluice("publish", "-", stdin=line * 1000)
+    assert (ran.code, ran.data["published"]) == (0, 1000), ran.err
+    async with asyncio.timeout(30):
+        while (await gateway.gateway.lanes.stats()).get("completed") != 1000:  # noqa: ASYNC110 - the queue tells when asked
+            await asyncio.sleep(0.05)
+
+
+async def test_publish_bounds_a_line_without_an_end(sluice: Shell, tmp_path: Path) -> None:
+    (tmp_path / "big").write_text("x" * 2_000_000 + "\n" + json.dumps({"tool": "crm.echo", "arguments": {}}))
+    ran = await sluice("publish", "big")
+    assert (ran.code, ran.data["published"]) == (2, 1)
+    assert "big:1:" in ran.err
+    assert (await sluice("publish", "nothing")).code == 3
+
+
+async def test_connectors_are_listed_linted_and_explained(sluice: Shell) -> None:
+    tools = (await sluice("connectors", "ls")).data
+    assert {"tool": "crm.echo", "class": "safe"}.items() <= next(
+        tool for tool in tools if tool["tool"] == "crm.echo"
+    ).items()
+    lint = await sluice("connectors", "lint")
+    assert lint.code == 0
+    assert {problem["severity"] for problem in lint.data} == {"warning"}
+    explained = await sluice("connectors", "explain", "crm.contacts.create", "-o", "table")
+    assert "manifests.yaml:" in explained.out
+    assert (await sluice("connectors", "explain", "crm.contacts.creat")).code == 3
+    assert (await sluice("connectors", "schema")).data["$schema"].startswith("https://json-schema.org")
+
+
+async def test_lint_points_at_the_place_and_exits_1(alone: Shell, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("apiVersion: sluice/v1\nkind: Conector\n")
+    ran = await alone("connectors", "lint", "bad.yaml", "-o", "table")
+    assert ran.code == 1
+    assert "bad.yaml:2:7:" in ran.out
+
+
+async def test_doctor_finds_a_running_gateway_well(sluice: Shell, tmp_path: Path) -> None:
+    (tmp_path / "data").chmod(0o700)
+    ran = await sluice("doctor")
+    found = {finding["check"]: finding["status"] for finding in ran.data}
+    assert ran.code == 0, ran.out
+    for check in (
+        "python",
+        "data",
+        "keys",
+        "redis",
+        "redis durability",
+        "redis eviction",
+        "consumer group",
+        "secrets",
+        "api",
+    ):
+        assert found[check] == "ok", ran.out
+    assert found["guards"] == "warn"
+
+
+async def test_doctor_names_what_is_wrong_and_how_to_mend_it_and_no_secret(alone: Shell, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    (data / "keys").write_text("k1:very-secret")
+    (data / "keys").chmod(0o644)
+    manifests = tmp_path / "m.yaml"
+    manifests.write_text(
+        "apiVersion: sluice/v1\nkind: Agent\nmetadata: {name: a}\nkey: ${env:SLUICE_TEST_NOT_SET}\nallow: ['*']\n"
+    )
+    url = "redis://user:very-secret@127.0.0.1:9/0"
+    flags = ["--data", "data", "--connectors", "m.yaml", "--redis", url, "--host", "0.0.0.0"]
+    ran = await alone("doctor", *flags)
+    assert ran.code == 1
+    failed = {finding["check"]: finding for finding in ran.data if finding["status"] == "fail"}
+    assert set(failed) == {"keys", "redis", "secrets", "exposure"}
+    assert all(finding["fix"] for finding in failed.values())
+    assert "very-secret" not in ran.out + ran.err
+
+
+async def test_help_is_immediate_and_every_command_has_an_example(alone: Shell) -> None:
+    started = time.monotonic()
+    ran = await alone("--help")
+    assert time.monotonic() - started < 1.5  # 0.25 s on an idle machine; heavy imports alone would be more than that
+    assert ran.code == 0
+    for words in ("up", "worker", "api", "call", "publish", "doctor", "calls show", "calls cancel", "connectors ls"):
+        told = await alone(*words.split(), "--help")
+        assert f"sluice {words}" in told.out, told.out
