@@ -6,14 +6,11 @@ listens on a network, never lets the server outlive us, and never starts a secon
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import json
 import logging
 import os
 import shlex
-import signal
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 
 from gateway import redis_programs
+from gateway.lifeline import bind_to
 from gateway.redis_programs import Program
 
 log = logging.getLogger(__name__)
@@ -68,9 +66,6 @@ save ""
 # What is queued may not be evicted: intake stops at a watermark instead.
 maxmemory-policy noeviction
 """
-
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class EmbeddedRedisError(Exception):
@@ -180,7 +175,7 @@ class EmbeddedRedis:
                 stderr=output,
                 cwd=self._home,
                 pass_fds=(lock,),  # so the directory is free only when the last process of this server is gone
-                preexec_fn=_bind_to(os.getpid()),
+                preexec_fn=bind_to(os.getpid()),
             )
         try:
             await self._answers(self._process)
@@ -317,21 +312,6 @@ def _running(pid: int) -> bool:
     except (PermissionError, FileNotFoundError):  # somebody else's; or a system without /proc
         return True
     return state != "Z"  # killed, and its parent has not looked yet
-
-
-def _bind_to(parent: int) -> Callable[[], None]:
-    """What the server's process does before it becomes the server: it runs between fork and exec, so it touches nothing of ours."""
-
-    def bind() -> None:
-        # Ctrl-C reaches every process of the terminal's group, and the server must answer until the workers have drained.
-        # (Blocking SIGINT would keep it in the group, but uvloop clears the signal mask after this.)
-        os.setpgid(0, 0)
-        if _libc is not None:
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # we died before the kernel knew whom to watch
-                os._exit(1)
-
-    return bind
 
 
 def _quoted(path: Path) -> str:

@@ -57,13 +57,7 @@ def bus_of(gateway: Gateway) -> Bus:
 def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
     """List a worker's housekeeping."""
     settings = gateway.settings
-    sweeper = Sweeper(
-        gateway.redis,
-        gateway.topics.calls,
-        gateway.shard,
-        gateway.fleet,
-        most_alone=settings.max_alone,
-    )
+    sweeper = Sweeper(gateway.lanes, gateway.redis, gateway.topics.calls, gateway.fleet, most_alone=settings.max_alone)
     epoch = Epoch(gateway.redis, gateway.shard, settings.data / "epoch", gateway.ambient.new_id)
 
     async def look_after_bus() -> None:
@@ -185,6 +179,8 @@ def stop_event() -> asyncio.Event:
 def worker(settings: Settings) -> int:
     """Be a worker process."""
     telemetry.configure(settings.log_level)
+    if complain(unsupported(settings)):
+        return 2
     uvloop.run(run_worker(settings))
     return 0
 
@@ -192,12 +188,27 @@ def worker(settings: Settings) -> int:
 def serve(settings: Settings) -> int:
     """Be an API process."""
     telemetry.configure(settings.log_level)
-    problem = exposure(settings)
-    if problem is not None:
-        print(problem, file=sys.stderr)  # noqa: T201 - for the person who started it
+    if complain(unsupported(settings) or exposure(settings)):
         return 2
     uvloop.run(run_api(settings))
     return 0
+
+
+def complain(problem: str | None) -> bool:
+    """Tell the person who started this what is wrong; true when something is."""
+    if problem is not None:
+        print(problem, file=sys.stderr)  # noqa: T201 - for the person who started it
+    return problem is not None
+
+
+def unsupported(settings: Settings) -> str | None:
+    """Say which setting asks for what this version cannot do."""
+    if settings.bus_url is None or settings.bus_url == settings.state_url:
+        return None
+    return (
+        "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
+        "the state, so that both are written in one step. Leave SLUICE_BUS_URL unset."
+    )
 
 
 def exposure(settings: Settings) -> str | None:

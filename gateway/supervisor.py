@@ -4,14 +4,13 @@ Knows nothing of what they do. A child never outlives its supervisor: the kernel
 """
 
 import asyncio
-import ctypes
 import os
-import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
+
+from gateway.lifeline import bind_to
 
 log = structlog.get_logger()
 
@@ -20,9 +19,6 @@ BACK_OFF_S = (0.2, 5.0)
 
 STEADY_AFTER_S = 30.0
 """A process that lived this long has earned the first pause again."""
-
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +74,7 @@ class Supervisor:
             *program.command,
             env=dict(program.environment),
             stdin=asyncio.subprocess.DEVNULL,
-            preexec_fn=_bind_to(os.getpid()),
+            preexec_fn=bind_to(os.getpid()),
         )
         self._running[program.name] = process
         self._changed({name: running.pid for name, running in self._running.items()})
@@ -98,15 +94,3 @@ class Supervisor:
             pause_s = min(pause_s * 2, BACK_OFF_S[1])
             if not self._stopping:
                 await self._launch(program)
-
-
-def _bind_to(parent: int) -> Callable[[], None]:
-    def bind() -> None:
-        # A group of its own: Ctrl-C reaches the supervisor alone, which then stops the others in order.
-        os.setpgid(0, 0)
-        if _libc is not None:
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # we died before the kernel knew whom to watch
-                os._exit(1)
-
-    return bind

@@ -29,9 +29,7 @@ PROCESSES = "processes.json"
 def up(settings: Settings) -> int:
     """Run everything until Ctrl-C or SIGTERM; 0 after a clean stop."""
     telemetry.configure(settings.log_level)
-    problem = roles.exposure(settings)
-    if problem is not None:
-        _say(problem)
+    if roles.complain(roles.unsupported(settings) or roles.exposure(settings)):
         return 2
     try:
         return uvloop.run(_up(settings))

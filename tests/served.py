@@ -34,7 +34,9 @@ class Served:
 
 
 @asynccontextmanager
-async def served(redis_url: str, data: Path, manifests: str, *, works: bool = True, **more: Any) -> AsyncIterator[Served]:
+async def served(
+    redis_url: str, data: Path, manifests: str, *, works: bool = True, **more: Any
+) -> AsyncIterator[Served]:
     """Serve; without `works` calls are stored and nobody claims them."""
     data.mkdir(mode=0o700, exist_ok=True)
     file = data / "manifests.yaml"
@@ -57,7 +59,7 @@ async def listening(app: Any) -> AsyncIterator[str]:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
         server.config.timeout_graceful_shutdown = 1
         task = asyncio.create_task(server.serve(sockets=[door]))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - uvicorn offers no event
             await asyncio.sleep(0.005)
         yield f"http://127.0.0.1:{door.getsockname()[1]}"
         server.should_exit = True

@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 
 from gateway.flow.intake import Entry, Intake
 from gateway.lanes.fleet import Fleet
-from schemas.topics import FIELD, GROUP, Shard
+from gateway.lanes.queue import Lanes
+from schemas.topics import FIELD, GROUP
 
 POLL_MS = 1000
 """How long one read waits for entries, milliseconds; a stop waits no longer than this."""
@@ -80,11 +81,12 @@ class Bus:
 class Sweeper:
     """Takes in again what was left pending, one entry at a time."""
 
-    def __init__(self, redis: "Redis", stream: str, shard: Shard, fleet: Fleet, *, most_alone: int) -> None:
+    def __init__(self, lanes: Lanes, redis: "Redis", stream: str, fleet: Fleet, *, most_alone: int) -> None:
         """An entry that was delivered alone `most_alone` times is poison: it is dead-lettered undecoded."""
+        self._lanes = lanes
         self._redis = redis
         self._stream = stream
-        self._alone = shard.key("alone")
+        self._alone = lanes.shard.key("alone")
         self._fleet = fleet
         self._most_alone = most_alone
 
@@ -98,7 +100,7 @@ class Sweeper:
             if consumer["pending"]:
                 taken += await self._sweep_consumer(intake, name, idle_ms)
             elif not alive:
-                await self._redis.xgroup_delconsumer(self._stream, GROUP, name)
+                await self._lanes.retire(self._stream, name)
         return taken
 
     async def _sweep_consumer(self, intake: Intake, consumer: str, idle_ms: int) -> int:

@@ -57,7 +57,7 @@ class Lanes:
         """`batch` bounds the items of one script call; `wait_s` is the pause between tries while Redis is away."""
         self._redis = redis
         self._topics = topics
-        self._shard = shard
+        self.shard = shard
         self._wait_s = wait_s
         self._batch = batch
         self._enqueue: Batcher[Admission, Answer] = Batcher(self.enqueue, batch)
@@ -66,7 +66,7 @@ class Lanes:
 
     async def enqueue(self, admissions: Sequence[Admission]) -> list[Answer]:
         """Store calls and acknowledge their sources; answers in the order given."""
-        keys = [self._shard.tag, self._topics.calls, self._topics.results, self._topics.events]
+        keys = [self.shard.tag, self._topics.calls, self._topics.results, self._topics.events]
         replies = await self._insist("enqueue", keys, [GROUP, _pack(admissions)])
         return [_ANSWERS[_text(kind)](_value(value)) for kind, value in replies]  # type: ignore[arg-type]
 
@@ -77,13 +77,13 @@ class Lanes:
     async def refuse(self, refusals: Sequence[Refusal]) -> list[str]:
         """End events that never reach a lane."""
         topics = self._topics
-        keys = [self._shard.tag, topics.calls, topics.results, topics.events, topics.letters]
+        keys = [self.shard.tag, topics.calls, topics.results, topics.events, topics.letters]
         return [_text(reply) for reply in await self._insist("refuse", keys, [GROUP, _pack(refusals)])]
 
     async def claim(self, worker: str, sequence: int, *, room: int, grace_us: int) -> Claims:
         """Take up to `room` calls; the same sequence after a lost reply gives the same claims."""
         kind, now, rest = await self._call(
-            "claim", [self._shard.tag], [worker, sequence, min(room, self._batch), grace_us]
+            "claim", [self.shard.tag], [worker, sequence, min(room, self._batch), grace_us]
         )
         if _text(kind) == "claimed":
             return Claims(now_us=now, claims=_claims(now, rest))
@@ -91,7 +91,7 @@ class Lanes:
 
     async def reap(self, *, most: int, lease_us: int) -> tuple[Claim, ...]:
         """Take over claims whose lease ended."""
-        now, rest = await self._call("reap", [self._shard.tag], [most, lease_us])
+        now, rest = await self._call("reap", [self.shard.tag], [most, lease_us])
         return _claims(now, rest)
 
     async def mark(self, mark: Mark) -> bool:
@@ -104,14 +104,14 @@ class Lanes:
 
     async def seize(self, call: str, *, lease_us: int = 10_000_000) -> Claim | Literal["busy", "gone"]:
         """Take one waiting call out of its lane."""
-        kind, *rest = await self._call("seize", [self._shard.tag], [call, lease_us])
+        kind, *rest = await self._call("seize", [self.shard.tag], [call, lease_us])
         if _text(kind) == "seized":
             return _claims(rest[0], rest[1])[0]
         return "busy" if _text(kind) == "busy" else "gone"
 
     async def inspect(self, call: str) -> Known:
         """Look at one call."""
-        kind, *rest = await self._call("inspect", [self._shard.tag], [call])
+        kind, *rest = await self._call("inspect", [self.shard.tag], [call])
         match _text(kind):
             case "live":
                 now, run, body, position, due = rest
@@ -126,21 +126,25 @@ class Lanes:
         """Forget what every group has finished with; `own` is our group there, or empty."""
         return cast("int", await self._call("trim", [stream], [own, keep_us, wait_us]))
 
+    async def retire(self, stream: str, consumer: str) -> bool:
+        """Forget a consumer of ours that holds nothing."""
+        return bool(await self._call("retire", [stream], [GROUP, consumer]))
+
     async def stats(self) -> dict[str, int]:
         """Count events by fate, and the calls that are live."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hgetall(self._shard.key("stats"))
-            pipe.hlen(self._shard.key("runs"))
+            pipe.hgetall(self.shard.key("stats"))
+            pipe.hlen(self.shard.key("runs"))
             counts, live = await pipe.execute()
         return {**{_text(name): int(count) for name, count in counts.items()}, "live": live}
 
     async def _send_marks(self, marks: Sequence[Mark]) -> list[bool]:
         items = _pack([msgspec.to_builtins(mark) for mark in marks])
-        return [_text(reply) == "marked" for reply in await self._insist("mark", [self._shard.tag], [items])]
+        return [_text(reply) == "marked" for reply in await self._insist("mark", [self.shard.tag], [items])]
 
     async def _send_settlements(self, settlements: Sequence[Settlement]) -> list[Settled]:
         topics = self._topics
-        keys = [self._shard.tag, topics.results, topics.events, topics.letters]
+        keys = [self.shard.tag, topics.results, topics.events, topics.letters]
         replies = await self._insist("settle", keys, [_pack(settlements)])
         return [cast("Settled", _text(reply)) for reply in replies]
 

@@ -70,8 +70,8 @@ def admit(incoming: Incoming, catalog: Catalog, *, deadline_s: float) -> Admit |
         data = _fields(incoming.data)
         operation = _operation(data, incoming.agent, catalog)
         connection = _connection(data, operation, catalog)
-        _usable(operation, connection)
         _arguments(data, operation)
+        _usable(operation, connection)
         deadline = _deadline(data, incoming.now, deadline_s)
     except _Refused as refused:
         return refused.refuse

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.backoff import Backoff, Uniform
 
-law = settings(max_examples=80, deadline=None)
+law = settings(max_examples=50, deadline=None)
 seconds = st.floats(0, 86_400)
 attempts = st.integers(-1, 10**9)
 curves = st.builds(Backoff, base_s=st.floats(0.001, 1000), cap_s=st.floats(0.001, 1000))

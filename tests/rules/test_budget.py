@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.policy.budget import BudgetTerms, RetryBudget
 
-law = settings(max_examples=60, deadline=None)
+law = settings(max_examples=40, deadline=None)
 terms = st.builds(BudgetTerms, share=st.floats(0, 2), floor_per_s=st.floats(0.1, 50), most=st.floats(1, 200))
 TERMS = BudgetTerms(share=0.2, floor_per_s=3, most=100)
 CLOSE = 1e-6
@@ -63,6 +63,14 @@ def test_in_any_span_no_more_retries_start_than_the_bucket_held_and_the_floor_ga
         starts.append(now_s + wait_s)
     for end in starts:
         assert sum(start <= end for start in starts) <= held + end * bound.floor_per_s + CLOSE
+
+
+def test_a_clock_that_goes_back_and_forth_gives_nothing_twice() -> None:
+    budget, waits = RetryBudget(0.0, 0.0), []
+    for now_s in (1.0, 0.0, 1.0, 0.0, 1.0):
+        budget, wait_s = budget.spend(now_s, TERMS)
+        waits.append(round(wait_s, 6))
+    assert waits == [0, 0, 0, round(1 / 3, 6), round(2 / 3, 6)]
 
 
 def test_first_attempts_pay_their_share_in() -> None:

@@ -55,7 +55,6 @@ def test_the_states_that_leave_a_letter_are_ends() -> None:
     assert DEAD_LETTERED <= TERMINAL
 
 
-@pytest.mark.xfail(strict=True, reason="nothing in gateway/ calls lifecycle.move: states are written without the table")
 def test_the_gateway_asks_the_table_before_it_changes_a_state() -> None:
     users = [
         path

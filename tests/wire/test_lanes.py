@@ -243,3 +243,12 @@ async def test_nothing_is_trimmed_while_our_group_is_missing(lanes: Lanes, redis
     await redis.xadd(TOPICS.calls, {"data": "published before anybody listened"})
     assert await lanes.trim(TOPICS.calls, GROUP, keep_us=0, wait_us=0) == 0
     assert await redis.xlen(TOPICS.calls) == 1
+
+
+async def test_a_consumer_that_was_given_something_meanwhile_is_not_forgotten(lanes: Lanes, redis: "Redis") -> None:
+    entry = await deliver(redis)
+    assert await lanes.retire(TOPICS.calls, "w1") is False
+    assert (await redis.xpending(TOPICS.calls, GROUP))["pending"] == 1
+    await redis.xack(TOPICS.calls, GROUP, entry)
+    assert await lanes.retire(TOPICS.calls, "w1") is True
+    assert await redis.xinfo_consumers(TOPICS.calls, GROUP) == []
