@@ -3,6 +3,7 @@
 No reading and no judging of text here; `manifest` has done both.
 """
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -72,6 +73,14 @@ class Connection:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     missing: Mapping[str, MissingSecret] = field(default_factory=dict)
     """Secrets that are named but not found; calls are rejected with `token.config`."""
+
+    def revealing(self) -> tuple[str, ...]:
+        """Return every text that would give this connection away, for taking it out of what is stored."""
+        plain = {name: secret.reveal() for name, secret in self.secrets.items()}
+        if "username" in plain and "password" in plain:
+            # What is sent under basic auth is neither of the two, but gives both away.
+            plain["basic"] = base64.b64encode(f"{plain['username']}:{plain['password']}".encode()).decode()
+        return tuple(plain.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

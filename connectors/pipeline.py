@@ -5,7 +5,7 @@ Cancellation passes through. Every verdict is a value made by `classify`; nothin
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from connectors.classify import classify
@@ -13,6 +13,7 @@ from connectors.credentials import authorise
 from connectors.declared import Connection, Operation
 from connectors.egress import allowed
 from connectors.exchange import (
+    Answered,
     EgressRefused,
     Exchange,
     LeaseLost,
@@ -37,6 +38,8 @@ class Pipeline:
     engine: Engine
     clock: Callable[[], float]
     new_span: Callable[[], str]
+    scrub: Callable[[bytes, tuple[str, ...]], bytes]
+    """Takes secrets out of a text."""
     cap_wire_bytes: int
     """Most bytes of an answer's body that are read."""
     cap_decoded_bytes: int
@@ -84,4 +87,12 @@ class Pipeline:
             cap_wire_bytes=self.cap_wire_bytes,
             cap_decoded_bytes=self.cap_decoded_bytes,
         )
-        return await self.engine.send(ready, policy)
+        return self._scrubbed(await self.engine.send(ready, policy), connection)
+
+    def _scrubbed(self, exchange: Exchange, connection: Connection | None) -> Exchange:
+        """Take our own secrets out of an answer that echoes them: from here on it is stored and shown."""
+        if connection is None or not connection.secrets or not isinstance(exchange, Answered):
+            return exchange
+        secrets = connection.revealing()
+        headers = {name: self.scrub(text.encode(), secrets).decode() for name, text in exchange.headers.items()}
+        return replace(exchange, headers=headers, body=self.scrub(exchange.body, secrets))

@@ -21,8 +21,9 @@ from connectors.pipeline import Pipeline
 from connectors.transport import Engine
 from dlq.blobs import BlobStore
 from dlq.keys import KeyRing
-from dlq.redaction import Sealer
+from dlq.redaction import Sealer, scrub_bytes
 from gateway import telemetry
+from gateway.alerts import Alerts
 from gateway.flow.delivery import Delivery, Parts
 from gateway.flow.delivery import Terms as DeliveryTerms
 from gateway.flow.intake import Intake
@@ -32,16 +33,16 @@ from gateway.flow.status import Status
 from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import Lanes
+from gateway.lanes.queue import Terms as LaneTerms
 from gateway.lanes.signals import Signals
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
 from gateway.ports import Ambient
 from gateway.settings import Settings
-from schemas.cloudevent import CloudEvent, publishable
 from schemas.lifecycle import CallState
 from schemas.outcome import Outcome
 from schemas.tool_call import ToolCall
-from schemas.topics import FIELD, Shard, Topics
+from schemas.topics import Shard, Topics
 
 log = structlog.get_logger()
 
@@ -75,13 +76,7 @@ class Gateway:
     intake: Intake
     delivery: Delivery
     status: Status
-
-    async def alert(self, kind: str, facts: dict[str, object]) -> None:
-        """Publish an alert of the gateway itself, and log it."""
-        log.error(kind, **facts)
-        now = self.ambient.now().isoformat().replace("+00:00", "Z")
-        event = CloudEvent(type=kind, id=self.ambient.new_id(), time=now, data=facts)
-        await self.redis.xadd(self.topics.alerts, {FIELD: publishable(event)})
+    alerts: Alerts
 
 
 @asynccontextmanager
@@ -95,12 +90,25 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         engine = Engine()
         await engine.open()
         stack.push_async_callback(engine.close)
-        shard, topics = Shard(), Topics(settings.topic_prefix)
-        lanes = Lanes(redis, topics, shard=shard, batch=settings.script_batch, wait_s=settings.redis_wait)
+        shard, topics = Shard(settings.topic_prefix), Topics(settings.topic_prefix)
+        lanes = Lanes(redis, topics, shard=shard, terms=_lane_terms(settings))
         signals = Signals(listener, shard, wait_s=settings.redis_wait)
         listening = asyncio.create_task(signals.listen())
         stack.callback(listening.cancel)
-        parts = _Joined(settings, around, loaded, lanes, engine)
+        alerts = Alerts(redis, topics.alerts, around)
+        catalog = lambda: loaded  # noqa: E731 - asked for each call, so that a reload needs no other change
+        letters = Letters(_sealer(settings), catalog, around, alerts.publish)
+        delivery = Delivery(
+            Parts(
+                queue=lanes,
+                vendor=_pipeline(settings, engine, around),
+                catalog=catalog,
+                letter=letters.for_call,
+                observe=_observe,
+            ),
+            ambient=around,
+            terms=_delivery_terms(settings),
+        )
         yield Gateway(
             settings=settings,
             ambient=around,
@@ -110,10 +118,11 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
             lanes=lanes,
             fleet=Fleet(redis, shard, around.worker, dead_after_s=settings.dead_after),
             signals=signals,
-            catalog=parts.catalog,
-            intake=parts.intake,
-            delivery=parts.delivery,
-            status=Status(lanes, parts.delivery, signals.settled, around),
+            catalog=catalog,
+            intake=Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry),
+            delivery=delivery,
+            status=Status(lanes, delivery, signals.settled, around),
+            alerts=alerts,
         )
 
 
@@ -125,26 +134,20 @@ def load_catalog(settings: Settings, *, quiet: bool = False) -> Catalog:
     return loaded.catalog
 
 
-class _Joined:
-    """Intake and delivery over one set of lanes."""
+def _sealer(settings: Settings) -> Sealer:
+    keys = KeyRing.load(settings.keys.get_secret_value() if settings.keys else None, settings.data)
+    return Sealer(keys, BlobStore(settings.data / "blobs", settings.blob_cap))
 
-    def __init__(self, settings: Settings, around: Ambient, catalog: Catalog, lanes: Lanes, engine: Engine) -> None:
-        self.catalog: Callable[[], Catalog] = lambda: catalog
-        keys = KeyRing.load(settings.keys.get_secret_value() if settings.keys else None, settings.data)
-        sealer = Sealer(keys, BlobStore(settings.data / "blobs", settings.blob_cap))
-        letters = Letters(sealer, self.catalog, around)
-        self.intake = Intake(
-            lanes, self.catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry
-        )
-        pipeline = Pipeline(
-            engine,
-            clock=lambda: around.now().timestamp(),
-            new_span=lambda: secrets.token_hex(8),
-            cap_wire_bytes=settings.wire_cap,
-            cap_decoded_bytes=settings.decoded_cap,
-        )
-        parts = Parts(queue=lanes, vendor=pipeline, catalog=self.catalog, letter=letters.for_call, observe=_observe)
-        self.delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))
+
+def _pipeline(settings: Settings, engine: Engine, around: Ambient) -> Pipeline:
+    return Pipeline(
+        engine,
+        clock=lambda: around.now().timestamp(),
+        new_span=lambda: secrets.token_hex(8),
+        scrub=scrub_bytes,
+        cap_wire_bytes=settings.wire_cap,
+        cap_decoded_bytes=settings.decoded_cap,
+    )
 
 
 def _observe(call: ToolCall, outcome: Outcome, state: CallState | None) -> None:
@@ -155,6 +158,10 @@ def _observe(call: ToolCall, outcome: Outcome, state: CallState | None) -> None:
         )
     if state is not None:
         telemetry.record_end(call.connector, operation, outcome=state)
+
+
+def _lane_terms(settings: Settings) -> LaneTerms:
+    return LaneTerms(items=settings.script_batch, size_bytes=settings.flight_bytes, wait_s=settings.redis_wait)
 
 
 def _intake_terms(settings: Settings) -> IntakeTerms:
@@ -173,5 +180,10 @@ def _delivery_terms(settings: Settings) -> DeliveryTerms:
         answer_ttl_s=settings.answer_ttl,
         scope_ttl_s=settings.scope_ttl,
         backoff=Backoff(base_s=settings.backoff_base, cap_s=settings.backoff_cap),
-        budget=BudgetTerms(share=settings.retry_share, floor_per_s=settings.retry_floor, most=settings.retry_most),
+        budget=BudgetTerms(
+            share=settings.retry_share,
+            floor_per_s=settings.retry_floor,
+            most=settings.retry_most,
+            longest_s=settings.retry_longest,
+        ),
     )

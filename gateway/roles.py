@@ -28,6 +28,9 @@ GRACE_S = 3
 REAP_BATCH = 200
 """Lost claims that are taken over at once."""
 
+REAP_GAP_S = 2.0
+"""Seconds without any reaping in the fleet that tell of an outage."""
+
 REAP_LEASE_US = 10_000_000
 """How long a reaper may take to settle them."""
 
@@ -40,8 +43,9 @@ def worker_of(gateway: Gateway) -> Worker:
         grace_us=int((settings.start_within + settings.lease_guard) * 1_000_000),
         reap_batch=REAP_BATCH,
         reap_lease_us=REAP_LEASE_US,
+        reap_gap_us=int(max(REAP_GAP_S, 4 * settings.reap_every) * 1_000_000),
+        reap_hold_us=int(settings.lease_guard * 1_000_000),
         redis_wait_s=settings.redis_wait,
-        lease_guard_s=settings.lease_guard,
         drain_s=settings.drain,
     )
     return Worker(gateway.lanes, gateway.delivery, gateway.signals, ambient=gateway.ambient, terms=terms)
@@ -62,7 +66,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
 
     async def look_after_bus() -> None:
         await epoch.check(
-            lambda expected, found: gateway.alert("gateway.epoch_lost", {"expected": expected, "found": found})
+            lambda expected, found: gateway.alerts.publish("gateway.epoch_lost", {"expected": expected, "found": found})
         )
         if await gateway.fleet.ensure_group(gateway.topics.calls):
             log.warning("bus.group_created", stream=gateway.topics.calls)
@@ -91,11 +95,9 @@ async def run_worker(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; then let what is under way end."""
     stop = stop_event()
     async with open_gateway(settings, "worker") as gateway:
-        if not await _redis_answers(gateway, stop):
+        if not await _joined(gateway, stop):
             return
         worker, bus = worker_of(gateway), bus_of(gateway)
-        await gateway.fleet.beat()
-        await gateway.fleet.ensure_group(gateway.topics.calls)
         await bus.start()
         house = [asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)]
         working = asyncio.create_task(worker.run())
@@ -106,7 +108,8 @@ async def run_worker(settings: Settings) -> None:
         await working
         for task in house:
             task.cancel()
-        await gateway.fleet.leave()
+        with contextlib.suppress(*PASSING, TimeoutError):
+            await asyncio.wait_for(gateway.fleet.leave(), 1.0)
         log.info("worker.stopped", worker=gateway.ambient.worker)
 
 
@@ -154,11 +157,12 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
     ]
 
 
-async def _redis_answers(gateway: Gateway, stop: asyncio.Event) -> bool:
-    """Wait for Redis; false when a stop came first."""
+async def _joined(gateway: Gateway, stop: asyncio.Event) -> bool:
+    """Wait for Redis and join the fleet; false when a stop came first."""
     while not stop.is_set():
         try:
-            await gateway.redis.ping()
+            await gateway.fleet.beat()
+            await gateway.fleet.ensure_group(gateway.topics.calls)
         except PASSING as error:
             log.warning("redis.away", error=type(error).__name__)
             with contextlib.suppress(TimeoutError):
@@ -203,6 +207,10 @@ def complain(problem: str | None) -> bool:
 
 def unsupported(settings: Settings) -> str | None:
     """Say which setting asks for what this version cannot do."""
+    missing = [str(path) for path in settings.connectors if not path.exists()]
+    if missing and "connectors" in settings.model_fields_set:
+        # Not merely fewer tools: an agent's limits may have stood there.
+        return f"SLUICE_CONNECTORS names what does not exist: {', '.join(missing)}. Correct it, or make the directory."
     if settings.bus_url is None or settings.bus_url == settings.state_url:
         return None
     return (

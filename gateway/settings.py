@@ -68,8 +68,8 @@ class Settings(BaseSettings):
     retry_share: float = Field(0.2, ge=0, description="Retries allowed per first attempt of a connector.")
     retry_floor: float = Field(3.0, gt=0, description="Retries a second of a connector that are always allowed.")
     retry_most: float = Field(100.0, ge=1, description="Retries a connector may have saved up.")
-    wire_cap: int = Field(4_194_304, ge=1024, description="Bytes of a response on the wire that are read.")
-    decoded_cap: int = Field(8_388_608, ge=1024, description="Bytes of a response after decompression that are kept.")
+    wire_cap: int = Field(2_097_152, ge=1024, description="Bytes of a response on the wire that are read.")
+    decoded_cap: int = Field(2_097_152, ge=1024, description="Bytes of a response after decompression that are kept.")
     answer_ttl: int = Field(
         86_400,
         ge=1,
@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     trim_every: float = Field(2.0, gt=0, description="Seconds between trims of the topics.")
     reap_every: float = Field(0.5, gt=0, description="Seconds between looks for lost claims.")
     drain: float = Field(8.0, gt=0, description="Seconds calls under way may take to end at a stop.")
+    flight_bytes: int = Field(
+        8_388_608, ge=65_536, description="Bytes of one script call; Redis would drop a connection that sends too much."
+    )
+    retry_longest: float = Field(30.0, gt=0, description="Seconds an exhausted retry budget delays a retry at most.")
     blob_cap: int = Field(1_073_741_824, ge=0, description="Bytes all blob files may take together.")
     redis_wait: float = Field(0.2, gt=0, description="Seconds between tries while Redis is away.")
 

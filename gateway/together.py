@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 import uvloop
@@ -94,13 +95,19 @@ def _welcome(settings: Settings, server: EmbeddedRedis | None) -> str:
     lines = [
         "Sluice is up.",
         f"  API      http://{settings.host}:{settings.port}     (curl http://{settings.host}:{settings.port}/readyz)",
-        f"  Redis    {server.cli if server else settings.redis_url}",
+        f"  Redis    {server.cli if server else without_password(settings.redis_url or '')}",
         f"  Data     {settings.data.absolute()}",
         f"  Tools    sluice connectors ls        ({', '.join(str(path) for path in settings.connectors)})",
         f"  Workers  {settings.workers}",
         "Ctrl-C stops it.",
     ]
     return "\n".join(lines)
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be shown."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _say(text: str) -> None:

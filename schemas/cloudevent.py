@@ -14,6 +14,9 @@ from schemas.failure import Failure
 REQUESTED = "tool.call.requested"
 """The one type that is read from `tool-calls`."""
 
+MAX_NAME = 1024
+"""Characters of `source` and `id`: they are copied into everything that is told about the event."""
+
 SOURCE = "sluice"
 """The `source` of every event that Sluice publishes."""
 
@@ -91,8 +94,8 @@ def read(raw: bytes, *, max_bytes: int) -> ToolCallRequested:
 
 def _text(event: dict[str, Any], name: str) -> str:
     value = event.get(name)
-    if not isinstance(value, str) or not value:
-        raise _envelope(f'"{name}" is not a non-empty string')
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
+        raise _envelope(f'"{name}" is not a string of 1 to {MAX_NAME} characters')
     return value
 
 

@@ -71,7 +71,7 @@ def sha256(*parts: str | bytes) -> str:
     """Hash parts so that moving a character from one to the next changes the hash."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)
     return digest.hexdigest()

@@ -45,12 +45,14 @@ class Topics:
 class Shard:
     """The key names of one shard; the scripts derive theirs from `tag`, so the two must agree (tested)."""
 
+    prefix: str = ""
+    """That of the topics, so that two installations on one Redis share nothing."""
     number: int = 0
 
     @property
     def tag(self) -> str:
         """The prefix with the hash tag that keeps the shard in one cluster slot."""
-        return f"{{s{self.number}}}"
+        return f"{{{self.prefix}s{self.number}}}"
 
     def key(self, name: str) -> str:
         """Return the full name of a key of this shard."""

@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from gateway.embedded_redis import EmbeddedRedis
 from gateway.lanes.connect import connect
 
-
 pytest_plugins = ["tests.vendor.fixtures"]
 
 

@@ -5,9 +5,11 @@ What FastStream may strand (a stop between read and handler, a crash, a lost gro
 each entry alone, so that one that kills its reader is found out.
 """
 
+import asyncio
 import logging
 from typing import Any, cast
 
+import structlog
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.message import FAKE_CONSUMER, RedisBatchStreamMessage
@@ -15,8 +17,10 @@ from redis.asyncio import Redis
 
 from gateway.flow.intake import Entry, Intake
 from gateway.lanes.fleet import Fleet
-from gateway.lanes.queue import Lanes
+from gateway.lanes.queue import PASSING, Lanes
 from schemas.topics import FIELD, GROUP
+
+log = structlog.get_logger()
 
 POLL_MS = 1000
 """How long one read waits for entries, milliseconds; a stop waits no longer than this."""
@@ -107,7 +111,16 @@ class Sweeper:
         pending = await self._redis.xpending_range(
             self._stream, GROUP, "-", "+", 100, consumername=consumer, idle=idle_ms
         )
-        return sum([await self._adopt(intake, cast("bytes", facts["message_id"]), idle_ms) for facts in pending])
+        taken = 0
+        for facts in pending:
+            try:
+                taken += await self._adopt(intake, cast("bytes", facts["message_id"]), idle_ms)
+            except PASSING:
+                raise
+            except Exception:
+                # One entry's trouble must not keep those behind it waiting.
+                log.exception("sweep.failed", entry=facts["message_id"])
+        return taken
 
     async def _adopt(self, intake: Intake, key: bytes, idle_ms: int) -> int:
         claimed = await self._redis.xclaim(self._stream, GROUP, self._fleet.worker, idle_ms, [key])
@@ -122,9 +135,9 @@ class Sweeper:
                 await intake.poison(entry)
             else:
                 await intake.from_bus([entry])
-        except Exception:
-            # Only deaths count: an error of ours or of Redis is no proof against the event.
-            await self._redis.hincrby(self._alone, key.decode(), -1)
+        except BaseException:
+            # Only deaths count: an error of ours, of Redis, or a gentle stop is no proof against the event.
+            await asyncio.shield(self._redis.hincrby(self._alone, key.decode(), -1))
             raise
         await self._redis.hdel(self._alone, key.decode())
         return 1

@@ -53,7 +53,6 @@ class Worker:
         self._ambient = ambient
         self._terms = terms
         self._sequence = 0
-        self._reap_from_s = 0.0
         self._under_way: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -87,14 +86,10 @@ class Worker:
 
     async def reap(self) -> int:
         """Settle claims whose workers were lost."""
-        if self._ambient.monotonic() < self._reap_from_s:
-            return 0
-        try:
-            claims = await self._lanes.reap(most=self._terms.reap_batch, lease_us=self._terms.reap_lease_us)
-        except PASSING:
-            # Leases ended while Redis was away, but their workers live: they may settle first.
-            self._reap_from_s = self._ambient.monotonic() + self._terms.lease_guard_s
-            raise
+        terms = self._terms
+        claims = await self._lanes.reap(
+            most=terms.reap_batch, lease_us=terms.reap_lease_us, gap_us=terms.reap_gap_us, hold_us=terms.reap_hold_us
+        )
         for claim in claims:
             log.warning("claim.lost", call=claim.id, crashes=claim.run.crashes + 1, marked=bool(claim.run.marked))
         await asyncio.gather(*(self._delivery.recover(claim) for claim in claims))
@@ -159,6 +154,8 @@ class Terms:
     """Lease beyond a call's timeout."""
     reap_batch: int
     reap_lease_us: int
+    reap_gap_us: int
+    """Time without reaping after which nothing is taken over for `reap_hold_us`."""
+    reap_hold_us: int
     redis_wait_s: float
-    lease_guard_s: float
     drain_s: float

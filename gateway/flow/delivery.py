@@ -110,7 +110,8 @@ class Delivery:
             + ("; it may have been sent." if sent else "; nothing was sent."),
             spends_attempt=False,
         )
-        return await self._settle(replace(self._tried(claim, call, outcome, self._now_us(), tried=sent), crashed=True))
+        # It may have been sent as early as it was claimed: the vendor's memory of our key is counted from there.
+        return await self._settle(replace(self._tried(claim, call, outcome, claim.run.since, tried=sent), crashed=True))
 
     async def cancel(self, claim: Claim) -> Settled:
         """Settle a claim that its caller withdrew before it started."""
@@ -143,11 +144,11 @@ class Delivery:
         return await self._parts.queue.settle(await self._ending(tried, disposition))
 
     def _dispose(self, tried: Tried) -> Disposition:
-        decision = dispose(self._case(tried, self._now_us()))
-        if not isinstance(decision, RetryAt) or tried.outcome.failure is Failure.SEND_WORKER_LOST:
+        lost = tried.outcome.failure is Failure.SEND_WORKER_LOST
+        decision = dispose(self._case(tried, self._now_us() + (0 if lost else self._wait_us(tried))))
+        if not isinstance(decision, RetryAt) or lost:
             return decision
-        # Only a retry that really happens draws on the budget; its time is judged once more, against deadline and window.
-        return dispose(self._case(tried, self._now_us() + self._wait_us(tried)))
+        return replace(decision, due_us=max(decision.due_us, self._budgeted_us(tried.call)))
 
     def _case(self, tried: Tried, retry_at_us: int) -> Case:
         call, run = tried.call, tried.claim.run
@@ -167,9 +168,13 @@ class Delivery:
 
     def _wait_us(self, tried: Tried) -> int:
         wait_s = self._terms.backoff.wait_s(tried.tries, tried.outcome.retry_after_s, self._ambient.uniform)
-        budget, delay_s = self._budget(tried.call.connector).spend(self._ambient.monotonic(), self._terms.budget)
-        self._budgets[tried.call.connector] = budget
-        return int(max(wait_s, delay_s) * 1_000_000)
+        return int(wait_s * 1_000_000)
+
+    def _budgeted_us(self, call: ToolCall) -> int:
+        """Draw a retry that will happen from the budget; it delays within the deadline and never ends a call."""
+        budget, delay_s = self._budget(call.connector).spend(self._ambient.monotonic(), self._terms.budget)
+        self._budgets[call.connector] = budget
+        return min(self._now_us() + int(delay_s * 1_000_000), call.deadline_us)
 
     def _budget(self, connector: str) -> RetryBudget:
         return self._budgets.get(connector) or RetryBudget(self._terms.budget.floor_per_s, self._ambient.monotonic())
@@ -207,4 +212,6 @@ def _window_open(operation: Operation | None, first_us: int, at_us: int) -> bool
     """Tell whether the vendor will still know our key; the clock started with the first attempt."""
     if operation is None or operation.op_class is not OperationClass.KEYED or operation.idempotency_window_s is None:
         return True
-    return first_us == 0 or at_us - first_us < operation.idempotency_window_s * 1_000_000
+    # The attempt itself takes time, and the vendor's clock is not ours: its timeout is kept as a margin.
+    closes_us = first_us + int((operation.idempotency_window_s - operation.timeout_s) * 1_000_000)
+    return first_us == 0 or at_us < closes_us

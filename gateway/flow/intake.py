@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+import structlog
+
 from connectors.catalog import Catalog
 from gateway.flow import reports
 from gateway.policy.admission import Admit, Incoming, Refuse, admit
@@ -16,6 +19,8 @@ from schemas import cloudevent, trace
 from schemas.codec import Undecodable, encode
 from schemas.failure import Failure
 from schemas.tool_call import Origin, Request, ToolCallData
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,15 @@ class Terms:
     answer_ttl_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An event on its way into its lane."""
+
+    incoming: Incoming
+    verdict: Admit
+    admission: Admission
+
+
 WriteLetter = Callable[[Entry, Undecodable], Awaitable[str]]
 """Renders the letter of an event that could not be read."""
 
@@ -57,16 +71,16 @@ class Intake:
 
     async def from_bus(self, entries: Sequence[Entry]) -> None:
         """Take in a batch; when this returns, every entry is acknowledged or was dealt with before."""
-        admissions: list[tuple[Incoming, Admit]] = []
+        admissions: list[_Waiting] = []
         refusals: list[Refusal] = []
         for entry in entries:
-            match self._judge(entry):
+            match self._sorted(entry):
                 case Undecodable() as verdict:
                     refusals.append(await self._undecodable(entry, verdict))
-                case (incoming, Refuse() as refuse):
-                    refusals.append(self._refusal(incoming, refuse))
-                case (incoming, Admit() as admitted):
-                    admissions.append((incoming, admitted))
+                case Refusal() as refusal:
+                    refusals.append(refusal)
+                case waiting:
+                    admissions.append(waiting)
         if admissions:
             refusals += await self._enqueue(admissions)
         if refusals:
@@ -84,12 +98,14 @@ class Intake:
         """Take in one request whose caller is known; a refusal is answered, not counted."""
         ambient = self._ambient
         call = ambient.new_id()
+        if key is not None:
+            data = msgspec.structs.replace(data, idempotency_key=key)
         incoming = Incoming(
             call=call,
             data=_builtins(data),
             agent=agent,
             request=Request(source=f"agent/{agent}", id=key or call),
-            key=key or call,
+            key=call,
             traceparent=trace.valid(traceparent) or ambient.new_trace(),
             origin=Origin(engine="http"),
             now=ambient.now(),
@@ -103,15 +119,29 @@ class Intake:
             return refuse
         return answer if isinstance(answer, Duplicate) else Admitted(call)
 
-    async def _enqueue(self, admissions: list[tuple[Incoming, Admit]]) -> list[Refusal]:
+    async def _enqueue(self, admissions: list[_Waiting]) -> list[Refusal]:
         """Store what may wait; what the lanes will not take comes back as refusals."""
-        answers = await self._queue.enqueue([self._admission(incoming, verdict) for incoming, verdict in admissions])
+        answers = await self._queue.enqueue([waiting.admission for waiting in admissions])
         refused = []
-        for (incoming, verdict), answer in zip(admissions, answers, strict=True):
-            refuse = refused_by_queue(answer, verdict)
+        for waiting, answer in zip(admissions, answers, strict=True):
+            refuse = refused_by_queue(answer, waiting.verdict)
             if refuse is not None:
-                refused.append(self._refusal(incoming, refuse))
+                refused.append(self._refusal(waiting.incoming, refuse))
         return refused
+
+    def _sorted(self, entry: Entry) -> Undecodable | Refusal | _Waiting:
+        """Judge one entry; whatever goes wrong with it is its own, and never its batch's."""
+        try:
+            judged = self._judge(entry)
+            if isinstance(judged, Undecodable):
+                return judged
+            incoming, verdict = judged
+            if isinstance(verdict, Refuse):
+                return self._refusal(incoming, verdict)
+            return _Waiting(incoming, verdict, self._admission(incoming, verdict))
+        except Exception as error:
+            log.exception("intake.broken", entry=entry.id)
+            return Undecodable(Failure.INTERNAL_BUG, f"the gateway could not judge it: {type(error).__name__}")
 
     def _judge(self, entry: Entry) -> Undecodable | tuple[Incoming, Admit | Refuse]:
         try:
@@ -123,7 +153,7 @@ class Intake:
             data=event.data,
             agent=agent_of(event.source),
             request=Request(source=event.source, id=event.id),
-            key=f"{event.source}|{event.id}",
+            key=derived_key(event.source, event.id),
             traceparent=event.traceparent or self._ambient.new_trace(),
             origin=Origin(engine="redis", stream=entry.stream, entry=entry.id),
             now=self._ambient.now(),
@@ -163,6 +193,11 @@ class Intake:
     async def _undecodable(self, entry: Entry, verdict: Undecodable) -> Refusal:
         letter = await self._letter(entry, verdict)
         return Refusal(entry=entry.id, counts=["received", "undecodable"], events=[], letter=letter)
+
+
+def derived_key(source: str, identity: str) -> str:
+    """Return the key of an event that names none; the bar stands once, so that two events never share it."""
+    return f"{source.replace('%', '%25').replace('|', '%7C')}|{identity}"
 
 
 def refused_by_queue(answer: Answer, verdict: Admit) -> Refuse | None:

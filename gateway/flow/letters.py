@@ -4,9 +4,8 @@ Large parts go to disk, off the loop; they are there before the script writes th
 """
 
 import asyncio
-import base64
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -27,13 +26,18 @@ from schemas.dead_letter import DeadLetter
 
 log = structlog.get_logger()
 T = TypeVar("T")
+Alert = Callable[[str, dict[str, object]], Awaitable[None]]
+
+ROOM_S = 2.0
+"""Seconds between looks for room while the blob store is full."""
 
 
 class Letters:
     """Writes letters for intake and delivery."""
 
-    def __init__(self, seal: Sealer, catalog: Callable[[], Catalog], ambient: Ambient) -> None:
-        """`seal` may block: it encrypts and may write a file."""
+    def __init__(self, seal: Sealer, catalog: Callable[[], Catalog], ambient: Ambient, alert: Alert) -> None:
+        """`seal` may block: it encrypts and may write a file; `alert` publishes an alert of the gateway itself."""
+        self._alert = alert
         self._inline = replace(seal, inline_most=sys.maxsize)
         self._seal = seal
         self._catalog = catalog
@@ -49,7 +53,7 @@ class Letters:
             worker=self._ambient.worker,
             at=now,
         )
-        record = await self._written(letter.undecodable, unread, self._ambient.new_id())
+        record = await self._kept(unread)
         return publishable(letter.as_event(record, now))
 
     async def for_call(self, finished: Finished, verdict: str) -> str:
@@ -72,8 +76,22 @@ class Letters:
         record = await self._written(letter.for_call, ended, finished.letter or "")
         return publishable(letter.as_event(record, now))
 
+    async def _kept(self, unread: letter.Unread) -> DeadLetter:
+        """Write an event's letter; while there is no room for its bytes, intake waits, and somebody is told."""
+        letter_id, told = self._ambient.new_id(), False
+        while True:
+            try:
+                return await asyncio.to_thread(letter.undecodable, unread, letter_id, self._seal)
+            except (BlobStoreFull, OSError) as error:
+                if not told:
+                    await self._alert(
+                        "gateway.blobs_full", {"error": str(error), "action": "Free space in SLUICE_DATA."}
+                    )
+                told = True
+                await asyncio.sleep(ROOM_S)
+
     async def _written(self, write: Callable[[T, str, Seal], DeadLetter], what: T, letter_id: str) -> DeadLetter:
-        """Write with large parts on disk; where that fails they stand in the letter itself, for a letter is never lost."""
+        """Write with large parts on disk; where that fails they stand in the letter itself: the call has ended and must be told."""
         try:
             return await asyncio.to_thread(write, what, letter_id, self._seal)
         except (BlobStoreFull, OSError) as error:
@@ -90,12 +108,7 @@ class Letters:
 
     def _secrets(self, finished: Finished) -> tuple[str, ...]:
         connection = self._connection(finished)
-        if connection is None:
-            return ()
-        plain = {name: secret.reveal() for name, secret in connection.secrets.items()}
-        # What is sent under basic auth is neither of the two secrets, but gives both away.
-        basic = base64.b64encode(f"{plain.get('username', '')}:{plain.get('password', '')}".encode()).decode()
-        return (*plain.values(), basic)
+        return connection.revealing() if connection else ()
 
     def _connection(self, finished: Finished) -> Connection | None:
         catalog = self._catalog()

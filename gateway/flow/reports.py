@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dlq.evidence import action
 from dlq.grouping import fingerprint
-from gateway.policy.admission import Incoming, Refuse
+from gateway.policy.admission import EPOCH, Incoming, Refuse
 from gateway.policy.summary import Story, summarise
 from schemas.cloudevent import CloudEvent, publishable
 from schemas.effect import Effect
@@ -16,6 +16,9 @@ from schemas.lifecycle import CallState
 from schemas.outcome import Attempt, Outcome
 from schemas.result import CallResult, ErrorInfo
 from schemas.tool_call import ToolCall
+
+ECHOED = 512
+"""Characters of a refused event's own words that are told again; the rest would be kept in several places."""
 
 ACCEPTED, HELD, ATTEMPTED, SETTLED = (f"tool.call.{verb}" for verb in ("accepted", "held", "attempted", "settled"))
 
@@ -42,7 +45,7 @@ def stamp(now: datetime) -> str:
 
 def moment(us: int) -> datetime:
     """Return microseconds since the epoch as a moment."""
-    return datetime.fromtimestamp(us / 1_000_000, UTC)
+    return EPOCH + timedelta(microseconds=us)
 
 
 def lifecycle(call: ToolCall, kind: str, seq: int, now: datetime, facts: Mapping[str, Any]) -> str:
@@ -142,7 +145,7 @@ def result_event(ended: CallResult, now: datetime, traceparent: str | None) -> s
 def rejection(incoming: Incoming, refuse: Refuse) -> CallResult:
     """Gather the result of an event that was refused before it became a call."""
     data = incoming.data
-    tool = data["tool"]
+    tool = data["tool"][:ECHOED]
     group = fingerprint(
         connector=tool.partition(".")[0],
         operation=tool.partition(".")[2],
@@ -203,4 +206,4 @@ def rejected_events(incoming: Incoming, ended: CallResult) -> list[str]:
 
 
 def _optional_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return value[:ECHOED] if isinstance(value, str) else None

@@ -24,8 +24,11 @@ class Fleet:
         self._dead_after_s = dead_after_s
 
     async def beat(self) -> None:
-        """Give a sign of life."""
-        await self._redis.set(self._key(self.worker), 1, px=int(self._dead_after_s * 1000))
+        """Give a sign of life: this worker's own, and that of the fleet."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in (self._key(self.worker), self._shard.key("beat")):
+                pipe.set(key, 1, px=int(self._dead_after_s * 1000))
+            await pipe.execute()
 
     async def leave(self) -> None:
         """Say that this process ends on purpose, so that its events are taken over at once."""
@@ -37,9 +40,7 @@ class Fleet:
 
     async def anybody(self) -> bool:
         """Tell whether any worker has given a sign of life lately."""
-        async for _ in self._redis.scan_iter(match=self._key("worker-*").replace("{", "[{]"), count=1000):
-            return True
-        return False
+        return bool(await self._redis.exists(self._shard.key("beat")))
 
     async def ensure_group(self, stream: str) -> bool:
         """Create the consumer group at the stream's beginning if it is missing; true when it was."""

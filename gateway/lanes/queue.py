@@ -4,16 +4,18 @@ Never decides anything: what to admit, how to end a claim and when to try again 
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gateway.lanes.batch import Batcher
+from gateway.lanes.batch import Batcher, Load
 from gateway.lanes.scripts import load
 from gateway.ports import (
     Admission,
@@ -36,8 +38,17 @@ from gateway.ports import (
 )
 from schemas.topics import GROUP, Shard, Topics
 
+log = structlog.get_logger()
+T = TypeVar("T")
+
 PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 """Redis is away, loading, full or being replaced: worth waiting for, and no script was run in part."""
+
+MISFIT = "MISFIT"
+"""How a script says that a key of ours is of another type."""
+
+MEND_S = 1.0
+"""Pause before it is tried again."""
 
 _ANSWERS: dict[str, type[Admitted | Duplicate | Conflict | Full | Seen]] = {
     "admitted": Admitted,
@@ -50,22 +61,37 @@ _pack = msgspec.msgpack.Encoder().encode
 _run = msgspec.msgpack.Decoder(Run).decode
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The bounds of one script call, and the pause between tries while Redis is away."""
+
+    items: int
+    size_bytes: int
+    wait_s: float
+
+    def load(self, weigh: Callable[[T], int]) -> Load[T]:
+        """Return what one flight may carry."""
+        return Load(items=self.items, size_bytes=self.size_bytes, weigh=weigh)
+
+
 class Lanes:
     """One shard's lanes."""
 
-    def __init__(self, redis: "Redis", topics: Topics, *, shard: Shard, batch: int, wait_s: float) -> None:
-        """`batch` bounds the items of one script call; `wait_s` is the pause between tries while Redis is away."""
+    def __init__(self, redis: "Redis", topics: Topics, *, shard: Shard, terms: "Terms") -> None:
+        """One shard of the Redis behind `redis`."""
         self._redis = redis
         self._topics = topics
         self.shard = shard
-        self._wait_s = wait_s
-        self._batch = batch
-        self._enqueue: Batcher[Admission, Answer] = Batcher(self.enqueue, batch)
-        self._mark: Batcher[Mark, bool] = Batcher(self._send_marks, batch)
-        self._settle: Batcher[Settlement, Settled] = Batcher(self._send_settlements, batch)
+        self._terms = terms
+        self._enqueue: Batcher[Admission, Answer] = Batcher(self._send_admissions, terms.load(_weight_in))
+        self._mark: Batcher[Mark, bool] = Batcher(self._send_marks, terms.load(lambda _: 64))
+        self._settle: Batcher[Settlement, Settled] = Batcher(self._send_settlements, terms.load(_weight_out))
 
     async def enqueue(self, admissions: Sequence[Admission]) -> list[Answer]:
         """Store calls and acknowledge their sources; answers in the order given."""
+        return [answer for part in self._parts(admissions, _weight_in) for answer in await self._send_admissions(part)]
+
+    async def _send_admissions(self, admissions: Sequence[Admission]) -> list[Answer]:
         keys = [self.shard.tag, self._topics.calls, self._topics.results, self._topics.events]
         replies = await self._insist("enqueue", keys, [GROUP, _pack(admissions)])
         return [_ANSWERS[_text(kind)](_value(value)) for kind, value in replies]  # type: ignore[arg-type]
@@ -78,20 +104,21 @@ class Lanes:
         """End events that never reach a lane."""
         topics = self._topics
         keys = [self.shard.tag, topics.calls, topics.results, topics.events, topics.letters]
-        return [_text(reply) for reply in await self._insist("refuse", keys, [GROUP, _pack(refusals)])]
+        parts = self._parts(refusals, _weight_refused)
+        return [_text(reply) for part in parts for reply in await self._insist("refuse", keys, [GROUP, _pack(part)])]
 
     async def claim(self, worker: str, sequence: int, *, room: int, grace_us: int) -> Claims:
         """Take up to `room` calls; the same sequence after a lost reply gives the same claims."""
         kind, now, rest = await self._call(
-            "claim", [self.shard.tag], [worker, sequence, min(room, self._batch), grace_us]
+            "claim", [self.shard.tag], [worker, sequence, min(room, self._terms.items), grace_us]
         )
         if _text(kind) == "claimed":
             return Claims(now_us=now, claims=_claims(now, rest))
         return Claims(now_us=now, due_us=rest if rest >= 0 else None)
 
-    async def reap(self, *, most: int, lease_us: int) -> tuple[Claim, ...]:
-        """Take over claims whose lease ended."""
-        now, rest = await self._call("reap", [self.shard.tag], [most, lease_us])
+    async def reap(self, *, most: int, lease_us: int, gap_us: int, hold_us: int) -> tuple[Claim, ...]:
+        """Take over claims whose lease ended; after a gap of `gap_us` without reaping nothing is for `hold_us`."""
+        now, rest = await self._call("reap", [self.shard.tag], [most, lease_us, gap_us, hold_us])
         return _claims(now, rest)
 
     async def mark(self, mark: Mark) -> bool:
@@ -138,6 +165,13 @@ class Lanes:
             counts, live = await pipe.execute()
         return {**{_text(name): int(count) for name, count in counts.items()}, "live": live}
 
+    def _parts(self, items: Sequence[T], weigh: Callable[[T], int]) -> Iterator[Sequence[T]]:
+        load = self._terms.load(weigh)
+        while items:
+            count = load.fitting(items)
+            yield items[:count]
+            items = items[count:]
+
     async def _send_marks(self, marks: Sequence[Mark]) -> list[bool]:
         items = _pack([msgspec.to_builtins(mark) for mark in marks])
         return [_text(reply) == "marked" for reply in await self._insist("mark", [self.shard.tag], [items])]
@@ -154,7 +188,13 @@ class Lanes:
             try:
                 return await self._call(name, keys, arguments)
             except PASSING:
-                await asyncio.sleep(self._wait_s)
+                await asyncio.sleep(self._terms.wait_s)
+            except ResponseError as error:
+                if MISFIT not in str(error):
+                    raise
+                # A key of ours holds something else. Nothing was written; it goes on when somebody has mended it.
+                log.error("redis.misfit", script=name, error=str(error))  # noqa: TRY400 - the message is the story
+                await asyncio.sleep(MEND_S)
 
     async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         script = load(name)
@@ -162,6 +202,19 @@ class Lanes:
             return await self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return await self._redis.eval(script.source, len(keys), *keys, *arguments)
+
+
+def _weight_in(admission: Admission) -> int:
+    return len(admission.body) + len(admission.event)
+
+
+def _weight_out(settlement: Settlement) -> int:
+    told = len(settlement.result or "") + len(settlement.letter or "") + len(settlement.attempts_json)
+    return told + sum(map(len, settlement.events))
+
+
+def _weight_refused(refusal: Refusal) -> int:
+    return len(refusal.result or "") + len(refusal.letter or "") + sum(map(len, refusal.events))
 
 
 def _claims(now: int, flat: list[Any]) -> tuple[Claim, ...]:

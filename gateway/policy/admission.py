@@ -4,6 +4,7 @@ Only the state of the lanes is not judged here: duplicates, conflicts and full l
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,13 @@ from gateway.policy import scope
 from schemas.codec import canonical, sha256
 from schemas.failure import Failure
 from schemas.tool_call import TENANT, Origin, Request, ToolCall, ToolCallData
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""Deadlines outside are mistakes, and their microseconds would not fit where they are kept."""
+
+_ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:\d\d)$")
 
 VENDOR_KEY_LENGTH = 32
 """Characters of the key sent to a vendor: within every vendor's limit that we know."""
@@ -131,13 +139,13 @@ def _deadline(data: ToolCallData, now: datetime, deadline_s: float) -> datetime:
     if data.deadline is None:
         return now + timedelta(seconds=deadline_s)
     try:
-        deadline = msgspec.convert(data.deadline, datetime)
-    except msgspec.ValidationError:
+        deadline = msgspec.convert(data.deadline, datetime).astimezone(UTC) if _ZONE.search(data.deadline) else None
+    except (msgspec.ValidationError, OverflowError):
         deadline = None
-    if deadline is None or deadline.tzinfo is None:
-        message = f'"deadline" is not an RFC 3339 time with a zone: {data.deadline[:64]!r}'
+    if deadline is None or not EARLIEST <= deadline <= LATEST:
+        message = f'"deadline" is not an RFC 3339 time with a zone between {EARLIEST.year} and {LATEST.year}: {data.deadline[:64]!r}'
         raise _Refused(Failure.INGEST_MALFORMED, message, [{"pointer": "/data/deadline", "message": message}])
-    return deadline.astimezone(UTC)
+    return deadline
 
 
 def _call(
@@ -156,7 +164,8 @@ def _call(
         session=data.session,
         priority=data.priority,
         key=key,
-        scope=sha256(TENANT, data.tool, name or "", key),
+        # A key that was given can never meet one that was derived, whatever it says.
+        scope=sha256(TENANT, data.tool, name or "", "derived" if data.idempotency_key is None else "given", key),
         fingerprint=sha256(canonical({"tool": data.tool, "connection": name, "arguments": data.arguments})),
         vendor_key=hashlib.sha256(f"{TENANT}|{name or ''}|{data.tool}|{key}".encode()).hexdigest()[:VENDOR_KEY_LENGTH],
         accepted_us=microseconds(incoming.now),
@@ -171,5 +180,5 @@ def _call(
 
 
 def microseconds(moment: datetime) -> int:
-    """Return a moment as microseconds since the epoch."""
-    return int(moment.timestamp() * 1_000_000)
+    """Return a moment as microseconds since the epoch, exactly."""
+    return (moment - EPOCH) // timedelta(microseconds=1)

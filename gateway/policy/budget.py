@@ -17,6 +17,8 @@ class BudgetTerms:
     """Retries a second that are always allowed."""
     most: float
     """What the bucket holds at most."""
+    longest_s: float
+    """The longest delay it asks for: an outage must not be paid off long after the vendor is well again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class RetryBudget:
 
     def spend(self, now_s: float, terms: BudgetTerms) -> tuple["RetryBudget", float]:
         """Draw one retry; the second value is how long it must wait, 0 when the budget allows it now."""
-        tokens = min(terms.most, self.tokens + max(0.0, now_s - self.at_s) * terms.floor_per_s) - 1.0
+        earned = self.tokens + max(0.0, now_s - self.at_s) * terms.floor_per_s
+        tokens = max(min(terms.most, earned) - 1.0, -terms.longest_s * terms.floor_per_s)
         wait_s = 0.0 if tokens >= 0 else -tokens / terms.floor_per_s
         return RetryBudget(tokens, max(now_s, self.at_s)), wait_s

@@ -193,7 +193,7 @@ def test_every_log_line_and_alert_is_in_its_table() -> None:
             if not isinstance(first, str) or not re.fullmatch(r"[a-z]+\.[a-z_]+", first):
                 continue
             function = ast.unparse(call.func)
-            if function.endswith(".alert"):
+            if function.endswith((".alert", "._alert", "alerts.publish")):
                 alerts.add(first)
             elif function.startswith(("log.", "(log.")):
                 logged.add(first)

@@ -15,7 +15,6 @@ from redis import Redis
 from tests.demo import ledger
 from tests.vendor.client import ROOT, VendorProcess, manifest
 
-
 SHORT = {
     "SLUICE_START_WITHIN": "1",
     "SLUICE_LEASE_GUARD": "0.5",

@@ -26,6 +26,7 @@ from gateway.flow.letters import Letters
 from gateway.flow.status import Status
 from gateway.lanes.connect import connect
 from gateway.lanes.queue import Lanes
+from gateway.lanes.queue import Terms as LaneTerms
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
 from gateway.ports import Ambient, Claim, Settled, Settlement
@@ -162,6 +163,10 @@ def fails(failure: Failure, **changes: Any) -> Outcome:
     return Outcome(**{**facts, **changes})
 
 
+NEVER = 10**17
+"""A gap without reaping, in microseconds, that no test waits for."""
+
+
 class LawfulLanes(Lanes):
     """The real lanes; remembers every settlement and holds it against the table of states."""
 
@@ -183,9 +188,12 @@ class Stage:
         self.ambient = self.clock.ambient()
         self.catalog = catalog()
         self.vendor = ScriptedVendor()
-        self.lanes = LawfulLanes(redis, TOPICS, shard=SHARD, batch=128, wait_s=0.001)
+        self.lanes = LawfulLanes(
+            redis, TOPICS, shard=SHARD, terms=LaneTerms(items=128, size_bytes=8_000_000, wait_s=0.001)
+        )
         self.lanes.settlements = []
-        self.case_files = Letters(sealer, lambda: self.catalog, self.ambient)
+        self.alerts: list[str] = []
+        self.case_files = Letters(sealer, lambda: self.catalog, self.ambient, self.alert)
         self.intake = self.intake_with()
         parts = Parts(
             queue=self.lanes,
@@ -200,11 +208,15 @@ class Stage:
             answer_ttl_s=3600,
             scope_ttl_s=86_400,
             backoff=BACKOFF,
-            budget=BudgetTerms(share=0.2, floor_per_s=3, most=100),
+            budget=BudgetTerms(share=0.2, floor_per_s=3, most=100, longest_s=30),
         )
         self.delivery = Delivery(parts, ambient=self.ambient, terms=terms)
         self.status = Status(self.lanes, self.delivery, self._settled, self.ambient)
         self._sequence = 0
+
+    async def alert(self, kind: str, _: dict[str, object]) -> None:
+        """Note an alert of the gateway itself."""
+        self.alerts.append(kind)
 
     def intake_with(self, *, queue_limit: int = 1000) -> Intake:
         terms = IntakeTerms(max_event_bytes=MOST_BYTES, deadline_s=86_400, queue_limit=queue_limit, answer_ttl_s=3600)
@@ -254,7 +266,7 @@ class Stage:
         leases = SHARD.key("leases")
         for call in await self.redis.zrange(leases, 0, -1):
             await self.redis.zadd(leases, {call: 1})
-        for claim in await self.lanes.reap(most=100, lease_us=10_000_000):
+        for claim in await self.lanes.reap(most=100, lease_us=10_000_000, gap_us=NEVER, hold_us=0):
             await self.delivery.recover(claim)
 
     async def topic(self, stream: str) -> list[dict[str, Any]]:

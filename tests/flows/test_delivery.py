@@ -215,7 +215,6 @@ async def test_an_exhausted_budget_delays_retries_and_buries_none(stage: Stage) 
     assert (await stage.books())["completed"] == 60
 
 
-@pytest.mark.xfail(strict=True, reason="a retry that the deadline then forbids has drawn on the budget all the same")
 async def test_a_retry_that_does_not_happen_draws_nothing_from_the_budget(stage: Stage) -> None:
     stage.vendor.script = [fails(Failure.HTTP_TOO_MANY, retry_after_s=86_400.0)] * 50 + [REFUSED]
     await stage.take_in(*(event(GET, at=("agent/a", f"e-{n}")) for n in range(51)))

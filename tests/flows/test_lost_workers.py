@@ -81,9 +81,6 @@ async def test_a_mark_of_an_attempt_that_ended_proves_nothing_about_the_next(sta
     assert await end(stage) == ("completed", "executed", None, 2)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="recover() counts the key's window from the reap, not from the lost claim: blind repeat"
-)
 async def test_a_key_whose_window_closed_while_nobody_worked_is_left_to_a_person(stage: Stage) -> None:
     await stage.take_in(event(CREATE))
     await stage.claim_one()

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from gateway.policy.budget import BudgetTerms, RetryBudget
 
 law = settings(max_examples=40, deadline=None)
-terms = st.builds(BudgetTerms, share=st.floats(0, 2), floor_per_s=st.floats(0.1, 50), most=st.floats(1, 200))
-TERMS = BudgetTerms(share=0.2, floor_per_s=3, most=100)
+terms = st.builds(
+    BudgetTerms, share=st.floats(0, 2), floor_per_s=st.floats(0.1, 50), most=st.floats(1, 200), longest_s=st.just(1e9)
+)
+TERMS = BudgetTerms(share=0.2, floor_per_s=3, most=100, longest_s=30)
 CLOSE = 1e-6
 
 
@@ -82,3 +84,10 @@ def test_first_attempts_pay_their_share_in() -> None:
         budget, wait_s = budget.spend(0.0, TERMS)
         waits.append(round(wait_s, 6))
     assert waits == [0, 0, round(1 / 3, 6)]
+
+
+def test_a_long_outage_is_not_paid_off_for_longer_than_the_longest_delay() -> None:
+    budget, wait_s = RetryBudget(0.0, 0.0), 0.0
+    for _ in range(10_000):
+        budget, wait_s = budget.spend(0.0, TERMS)
+    assert wait_s == TERMS.longest_s

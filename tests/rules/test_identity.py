@@ -112,7 +112,6 @@ def test_the_fingerprint_is_of_tool_connection_and_arguments_in_any_order() -> N
     assert one.fingerprint != call(tool="bank.pay", via="main", arguments=one.arguments).fingerprint
 
 
-@pytest.mark.xfail(strict=True, reason='the default key is f"{source}|{id}": ("a|b", "c") and ("a", "b|c") are one key')
 @law
 @given(st.tuples(words, words), st.tuples(words, words))
 @example(("a|b", "c"), ("a", "b|c"))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from gateway.lanes.queue import Lanes
+from gateway.lanes.queue import Lanes, Terms
 from gateway.ports import Admission, Admitted, Claim, Conflict, Duplicate, Ended, Full, Live, Mark, Refusal, Settlement
 from schemas.effect import Effect
 from schemas.lifecycle import CallState
@@ -16,12 +16,14 @@ from schemas.topics import GROUP, Shard, Topics
 
 TOPICS = Topics()
 GRACE_US = 7_000_000
+NEVER = 10**17
+"""A gap without reaping that no test waits for, microseconds."""
 
 
 @pytest.fixture
 async def lanes(redis: "Redis") -> Lanes:
     await redis.xgroup_create(TOPICS.calls, GROUP, id="0", mkstream=True)
-    return Lanes(redis, TOPICS, shard=Shard(), batch=128, wait_s=0.01)
+    return Lanes(redis, TOPICS, shard=Shard(), terms=Terms(items=128, size_bytes=8_000_000, wait_s=0.01))
 
 
 async def bodies(redis: "Redis", stream: str) -> list[bytes]:
@@ -194,7 +196,7 @@ async def test_a_zombie_with_an_old_fence_can_neither_mark_nor_settle(lanes: Lan
     await lanes.enqueue([admission(timeout_us=1)])
     zombie = (await lanes.claim("w1", 1, room=1, grace_us=1)).claims[0]
     await asyncio.sleep(0.01)
-    (heir,) = await lanes.reap(most=10, lease_us=10_000_000)
+    (heir,) = await lanes.reap(most=10, lease_us=10_000_000, gap_us=NEVER, hold_us=0)
     assert heir.fence > zombie.fence
     assert await lanes.mark(Mark(zombie.id, zombie.fence)) is False
     assert await lanes.settle(ending(zombie)) == "stale"
@@ -208,9 +210,9 @@ async def test_a_mark_survives_the_reaper_and_is_refused_when_the_lease_is_too_s
     await asyncio.sleep(0.04)
     assert await lanes.mark(Mark(claim.id, claim.fence)) is False
     await asyncio.sleep(0.06)
-    (heir,) = await lanes.reap(most=10, lease_us=1)
+    (heir,) = await lanes.reap(most=10, lease_us=1, gap_us=NEVER, hold_us=0)
     await asyncio.sleep(0.01)
-    (second,) = await lanes.reap(most=10, lease_us=1)
+    (second,) = await lanes.reap(most=10, lease_us=1, gap_us=NEVER, hold_us=0)
     assert heir.run.marked == second.run.marked == claim.fence
 
 
@@ -252,3 +254,49 @@ async def test_a_consumer_that_was_given_something_meanwhile_is_not_forgotten(la
     await redis.xack(TOPICS.calls, GROUP, entry)
     assert await lanes.retire(TOPICS.calls, "w1") is True
     assert await redis.xinfo_consumers(TOPICS.calls, GROUP) == []
+
+
+async def test_after_an_outage_live_workers_settle_first_and_only_then_are_leases_taken_over(lanes: Lanes) -> None:
+    await lanes.enqueue([admission("c1", timeout_us=1), admission("c2", timeout_us=1)])
+    first, second = (await lanes.claim("w1", 1, room=2, grace_us=1)).claims
+    await asyncio.sleep(0.01)
+    assert await lanes.reap(most=10, lease_us=1, gap_us=2_000_000, hold_us=100_000) == ()
+    assert await lanes.settle(ending(first)) == "settled"
+    await asyncio.sleep(0.12)
+    (heir,) = await lanes.reap(most=10, lease_us=10_000_000, gap_us=2_000_000, hold_us=100_000)
+    assert heir.id == second.id
+
+
+async def test_a_key_of_another_type_stops_a_script_before_its_first_write(lanes: Lanes, redis: "Redis") -> None:
+    await redis.set(TOPICS.events, "not a stream")
+    waiting = asyncio.create_task(lanes.enqueue([admission()]))
+    await asyncio.sleep(0.05)
+    assert await lanes.stats() == {"live": 0}
+    assert await redis.exists("{s0}:calls", "{s0}:idem:scope-c1") == 0
+    await redis.delete(TOPICS.events)
+    assert await waiting == [Admitted("c1")]
+
+
+async def test_calls_in_back_off_and_in_hand_count_against_the_bound_of_their_lane(lanes: Lanes) -> None:
+    await lanes.enqueue([admission("c1"), admission("c2")])
+    claims = (await lanes.claim("w1", 1, room=2, grace_us=GRACE_US)).claims
+    await lanes.settle(deferral(claims[0], claims[0].claimed_us + 60_000_000))
+    assert await lanes.enqueue([admission("c3", limit=2)]) == [Full(2)]
+    await lanes.settle(ending(claims[1]))
+    assert await lanes.enqueue([admission("c4", limit=2)]) == [Admitted("c4")]
+
+
+async def test_two_installations_on_one_redis_share_nothing_but_the_server(redis: "Redis") -> None:
+    terms = Terms(items=128, size_bytes=8_000_000, wait_s=0.01)
+    one = Lanes(redis, Topics("a-"), shard=Shard("a-"), terms=terms)
+    other = Lanes(redis, Topics("b-"), shard=Shard("b-"), terms=terms)
+    await one.enqueue([admission()])
+    assert (await other.claim("w1", 1, room=1, grace_us=GRACE_US)).claims == ()
+    assert (await other.stats(), (await one.stats())["live"]) == ({"live": 0}, 1)
+
+
+async def test_a_large_batch_flies_in_parts_and_the_answers_keep_their_order(redis: "Redis") -> None:
+    small = Lanes(redis, TOPICS, shard=Shard(), terms=Terms(items=3, size_bytes=50_000, wait_s=0.01))
+    sizes = [10, 60_000, 10, 10, 30_000, 30_000, 10]
+    calls = [admission(f"c{n}", body="x" * size) for n, size in enumerate(sizes)]
+    assert await small.enqueue(calls) == [Admitted(f"c{n}") for n in range(len(sizes))]

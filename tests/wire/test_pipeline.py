@@ -12,6 +12,7 @@ from connectors.declared import Auth, Connection, Egress
 from connectors.pipeline import Pipeline
 from connectors.secret import MissingSecret, Secret
 from connectors.transport import Engine
+from dlq.redaction import scrub_bytes
 from schemas.effect import Effect, OperationClass
 from schemas.failure import Failure
 from schemas.outcome import Outcome
@@ -46,6 +47,7 @@ async def pipeline() -> AsyncIterator[Pipeline]:
         engine,
         clock=lambda: 1_795_000_000.0,
         new_span=lambda: "b" * 16,
+        scrub=scrub_bytes,
         cap_wire_bytes=4 << 20,
         cap_decoded_bytes=8 << 20,
     )

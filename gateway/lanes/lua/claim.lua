@@ -36,7 +36,7 @@ local function lease(id)
   local packed = redis.call('HGET', runs, id)
   if not packed then return 0 end
   local run = cmsgpack.unpack(packed)
-  run.state, run.marked = 'processing', 0
+  run.state, run.marked, run.since = 'processing', 0, now
   run.fence = redis.call('INCR', shard .. ':fence')
   run.lease_us = now + run.timeout_us + grace
   packed = cmsgpack.pack(run)

@@ -1,18 +1,24 @@
 -- enqueue: claim each call's idempotency scope, store the call, put it into its lane, tell `tool-events`, acknowledge its source.
 -- Idempotent: an entry that is no longer pending, or a call id that is known, changes nothing. A full lane or a conflict
 -- changes nothing either (and leaves the entry pending): the caller refuses it with `refuse`.
--- KEYS[1] shard    tag     prefix of calls (hash), runs (hash), ready (zset), lane:* (zset), idem:* (string), answer:* (hash), stats (hash)
+-- KEYS[1] shard    tag     prefix of calls (hash), runs (hash), ready (zset), lane:* (zset), idem:* (string), answer:*, stats, held (hashes)
 -- KEYS[2] source   stream  where bus entries are acknowledged
 -- KEYS[3] results  stream  stored results are published again for duplicates from the bus
 -- KEYS[4] events   stream  lifecycle events
 -- ARGV[1] group    string  consumer group of the source
--- ARGV[2] items    msgpack list of {id, lane, scope, print, body, event, timeout_us, deadline_us, marks, limit, entry?}
+-- ARGV[2] items    msgpack list of {id, lane, scope, print, body, event, timeout_us, deadline_us, limit, entry?}
 -- RETURN  list of {"admitted", id} | {"duplicate", id} | {"conflict", id} | {"full", waiting} | {"seen", entry}
 local shard, source, results, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, items = ARGV[1], cmsgpack.unpack(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local accepted, duplicates, answers = 0, 0, {}
+
+-- Lua has no rollback: what would fail in the middle is looked for before the first write.
+for _, stream in ipairs({source, results, events}) do
+  local kind = redis.call('TYPE', stream).ok
+  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
+end
 
 local function acknowledged(item)
   return item.entry == nil or redis.call('XACK', source, group, item.entry) == 1
@@ -40,6 +46,7 @@ local function admit(item)
   redis.call('HSET', shard .. ':runs', item.id, cmsgpack.pack(run))
   redis.call('ZADD', shard .. ':lane:' .. item.lane, now, item.id)
   redis.call('ZADD', shard .. ':ready', 'NX', now, item.lane)
+  redis.call('HINCRBY', shard .. ':held', item.lane, 1)
   redis.call('XADD', events, '*', 'data', item.event)
   accepted = accepted + 1
   return {'admitted', item.id}
@@ -48,8 +55,9 @@ end
 local function decide(item)
   local claim = redis.call('GET', shard .. ':idem:' .. item.scope)
   if not claim then
-    local waiting = redis.call('ZCARD', shard .. ':lane:' .. item.lane)
-    if waiting >= item.limit then return {'full', waiting} end
+    -- All that have not ended count, also those in back-off: a dead vendor's lane must fill up.
+    local held = tonumber(redis.call('HGET', shard .. ':held', item.lane) or '0')
+    if held >= item.limit then return {'full', held} end
     return admit(item)
   end
   local call, print = string.match(claim, '^([^|]*)|(.*)$')

@@ -1,6 +1,6 @@
 -- refuse: end what never reached a lane: publish its result, letter and events, count it, acknowledge its source.
 -- Idempotent: an entry that is no longer pending changes nothing.
--- KEYS[1] shard    tag     prefix of stats (hash) and answer:* (hash)
+-- KEYS[1] shard    tag     prefix of stats, alone and answer:* (hashes)
 -- KEYS[2] source   stream  where bus entries are acknowledged
 -- KEYS[3] results  stream  result events
 -- KEYS[4] events   stream  lifecycle events
@@ -10,6 +10,12 @@
 -- RETURN  list of "refused" | "seen"
 local shard, source, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, items, answers = ARGV[1], cmsgpack.unpack(ARGV[2]), {}
+
+-- Lua has no rollback: what would fail in the middle is looked for before the first write.
+for _, stream in ipairs({source, results, events, letters}) do
+  local kind = redis.call('TYPE', stream).ok
+  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
+end
 
 local function refuse(item)
   if redis.call('XACK', source, group, item.entry) == 0 then return 'seen' end

@@ -1,6 +1,6 @@
 -- settle: end or defer claims: check the fence, free the lease, change the state, publish result, letter and events.
 -- Idempotent: a claim that is no longer the caller's ("stale") or a call that ended ("gone") changes nothing.
--- KEYS[1] shard    tag     prefix of calls, runs, stats (hashes), lane:*, ready, delayed, leases (zsets), idem:* (string), answer:* (hash)
+-- KEYS[1] shard    tag     prefix of calls, runs, stats, held (hashes), lane:*, ready, delayed, leases (zsets), idem:* (string), answer:* (hash)
 -- KEYS[2] results  stream  result events
 -- KEYS[3] events   stream  lifecycle events
 -- KEYS[4] letters  stream  dead letters
@@ -12,11 +12,18 @@ local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
+-- Lua has no rollback: what would fail in the middle is looked for before the first write.
+for _, stream in ipairs({results, events, letters}) do
+  local kind = redis.call('TYPE', stream).ok
+  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
+end
+
 local function finish(item, run)
   local scope, answer = shard .. ':idem:' .. run.scope, shard .. ':answer:' .. item.id
   redis.call('HDEL', shard .. ':calls', item.id)
   redis.call('HDEL', shard .. ':runs', item.id)
   redis.call('HINCRBY', shard .. ':stats', item.state, 1)
+  if redis.call('HINCRBY', shard .. ':held', run.lane, -1) <= 0 then redis.call('HDEL', shard .. ':held', run.lane) end
   redis.call('XADD', results, '*', 'data', item.result)
   if item.letter then redis.call('XADD', letters, '*', 'data', item.letter) end
   redis.call('HSET', answer, 'event', item.result, 'attempts', item.attempts_json)
