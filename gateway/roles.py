@@ -25,6 +25,9 @@ log = structlog.get_logger()
 GRACE_S = 3
 """Seconds an open request may take to end at a stop."""
 
+MOST_REQUESTS = 4096
+"""Requests and connections of one API process at the same time; more are answered 503."""
+
 REAP_BATCH = 200
 """Lost claims that are taken over at once."""
 
@@ -125,6 +128,7 @@ async def run_api(settings: Settings) -> None:
             access_log=False,
             # Long polls would hold a stop up: they are cut, and their callers ask again.
             timeout_graceful_shutdown=GRACE_S,
+            limit_concurrency=MOST_REQUESTS,
             lifespan="on",
         )
         await uvicorn.Server(config).serve()

@@ -1,5 +1,6 @@
 """Status: where a call is, why it waits, how it ended; waiting for its end; withdrawing it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -18,7 +19,14 @@ _decode_attempts = msgspec.json.Decoder(list[Attempt]).decode
 _decode_any = msgspec.json.decode
 
 LOOK_EVERY_S = 1.0
-"""A waiting caller also looks this often, in case a signal was lost."""
+"""Whoever waits also looks this often, in case a signal was lost; all that wait for one call share the look."""
+
+MAX_WAITING = 2000
+"""Callers of one process that may wait at the same time."""
+
+
+class Crowded(Exception):  # noqa: N818 - it names a situation, not an error of ours
+    """As many callers wait as may."""
 
 
 class Finale(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +37,8 @@ class Finale(msgspec.Struct, frozen=True, kw_only=True):
 
 
 View = CallStatus | Finale | None
+Seen = tuple[View, str | None]
+"""A call's view and the agent it belongs to; (None, None) when nobody knows it."""
 
 
 class Status:
@@ -42,9 +52,11 @@ class Status:
         self._delivery = delivery
         self._settled = settled
         self._ambient = ambient
+        self._waiting = 0
+        self._rounds: dict[str, asyncio.Task[Seen]] = {}
 
-    async def look(self, call: str) -> tuple[View, str | None]:
-        """Return the call's view and the agent it belongs to; (None, None) when nobody knows it."""
+    async def look(self, call: str) -> Seen:
+        """Return what can be said of the call now."""
         known = await self._queue.inspect(call)
         if known is None:
             return None, None
@@ -54,22 +66,55 @@ class Status:
         record = _decode_call(known.body)
         return _live(record, known), record.agent
 
-    async def wait(self, call: str, wait_s: float) -> tuple[View, str | None]:
-        """Like `look`, but returns only when the call has ended or `wait_s` seconds are over."""
+    async def wait(self, call: str, wait_s: float) -> Seen:
+        """Like `look`, but returns only when the call has ended or `wait_s` seconds are over; raises `Crowded`."""
+        if wait_s <= 0:
+            return await self.look(call)
         until_s = self._ambient.monotonic() + wait_s
-        view, agent = await self.look(call)
-        while isinstance(view, CallStatus) and (left_s := until_s - self._ambient.monotonic()) > 0:
-            await self._settled(call, min(left_s, LOOK_EVERY_S))
-            view, agent = await self.look(call)
-        return view, agent
+        if self._waiting >= MAX_WAITING:
+            raise Crowded(f"{MAX_WAITING} requests wait for the end of a call, as many as may")
+        self._waiting += 1
+        try:
+            self._round_of(
+                call
+            )  # before the first look: an end between that and the wait is signalled once, and to nobody
+            seen = await self.look(call)
+            while isinstance(seen[0], CallStatus) and (left_s := until_s - self._ambient.monotonic()) > 0:
+                seen = await self._next(call, left_s)
+        finally:
+            self._waiting -= 1
+        return seen
+
+    async def _next(self, call: str, left_s: float) -> Seen:
+        """Wait for what the call's round sees, or look when the time is over before."""
+        task = self._round_of(call)
+        await asyncio.wait({task}, timeout=left_s)
+        return task.result() if task.done() else await self.look(call)
+
+    def _round_of(self, call: str) -> asyncio.Task[Seen]:
+        task = self._rounds.get(call)
+        if task is None:
+            task = self._rounds[call] = asyncio.create_task(self._round(call))
+            task.add_done_callback(lambda over: self._over(call, over))
+        return task
+
+    async def _round(self, call: str) -> Seen:
+        """Look once for everybody who waits for this call, when it may have ended; outlives whoever began it."""
+        await self._settled(call, LOOK_EVERY_S)
+        return await self.look(call)
+
+    def _over(self, call: str, task: asyncio.Task[Seen]) -> None:
+        del self._rounds[call]
+        if not task.cancelled():
+            task.exception()  # asked for here: all who waited may be gone, and asyncio complains of what nobody asks for
 
     async def cancel(self, call: str) -> Literal["cancelled", "busy", "gone"]:
-        """Withdraw a call that has not started."""
+        """Withdraw a call that has not started; how it ended is for `look` to say."""
         claim = await self._queue.seize(call)
         if claim == "busy" or claim == "gone":  # noqa: PLR1714 - mypy narrows this form
             return claim
-        await self._delivery.cancel(claim)
-        return "cancelled"
+        # Stale: our lease ended before we settled, and somebody else has it now.
+        return "busy" if await self._delivery.cancel(claim) == "stale" else "cancelled"
 
 
 def _live(call: ToolCall, live: Live) -> CallStatus:

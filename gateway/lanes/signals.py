@@ -1,13 +1,15 @@
 """Wake-ups over Redis pub/sub: work has come, a call has ended. A signal is a hint; whoever waits also looks from time to time."""
 
 import asyncio
-import contextlib
 from collections import defaultdict
 
+import structlog
 from redis.asyncio import Redis
 
 from gateway.lanes.queue import PASSING
 from schemas.topics import Shard
+
+log = structlog.get_logger()
 
 
 class Signals:
@@ -23,21 +25,28 @@ class Signals:
         """Set when there may be something to claim."""
 
     async def listen(self) -> None:
-        """Run until cancelled."""
-        wake, settled = self._shard.key("wake").encode(), self._shard.key("settled").encode()
+        """Run until cancelled; whatever goes wrong, it listens again."""
         while True:
-            with contextlib.suppress(*PASSING):
-                async with self._redis.pubsub() as pubsub:
-                    await pubsub.subscribe(wake, settled)
-                    self.work.set()
-                    async for message in pubsub.listen():
-                        if message["type"] != "message":
-                            continue
-                        if message["channel"] == wake:
-                            self.work.set()
-                        else:
-                            self._release(message["data"].decode())
+            try:
+                await self._listen()
+            except PASSING:
+                pass
+            except Exception:
+                log.exception("signals.broken")
             await asyncio.sleep(self._wait_s)
+
+    async def _listen(self) -> None:
+        wake, settled = self._shard.key("wake").encode(), self._shard.key("settled").encode()
+        async with self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(wake, settled)
+            self.work.set()
+            async for message in pubsub.listen():
+                if message["type"] != "message":
+                    continue
+                if message["channel"] == wake:
+                    self.work.set()
+                else:
+                    self._release(message["data"].decode())
 
     async def settled(self, call: str, timeout_s: float) -> None:
         """Wait until the call may have ended, at most `timeout_s` seconds."""

@@ -12,6 +12,7 @@ from tests.faults.conftest import Workers, until_quiet
 from tests.faults.deadly import POISON
 from tests.faults.test_kill_points import body
 from tests.vendor.client import VendorProcess
+from tests.vendor.script import Behaviour, Kind
 
 pytestmark = pytest.mark.faults
 
@@ -130,6 +131,23 @@ def test_a_stalled_worker_that_wakes_up_again_repeats_nothing(
     assert sums.accepted_is_explained
     assert counts.repeated_refs == []
     assert ledger.effects_agree(ledger.results(books), counts, "crm.messages.send", "messages.send")
+
+
+def test_a_redis_that_stalls_for_longer_than_a_lease_takes_no_call_from_a_live_worker(
+    workers: Workers, vendor: VendorProcess, books: "Redis"
+) -> None:
+    vendor.script("*", Behaviour(do=Kind.DELAY, seconds=0.8, forever=True))
+    workers.start()
+    publish(books, reads(0, 1))
+    until_quiet(books, 1)
+    publish(books, [body(f"u{n}", "messages.send", {"ref": f"u{n}", "text": "x"}) for n in range(8)])
+    vendor.until(arrivals=9)
+    pid = books.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(4)
+    os.kill(pid, signal.SIGCONT)
+    sums = until_quiet(books, 9)
+    assert (sums["completed"], sums["escalated"], vendor.counts().arrivals) == (9, 0, 9)
 
 
 def _cpu_s(pid: int) -> float:

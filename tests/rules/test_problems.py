@@ -5,8 +5,8 @@ import pytest
 from connectors.catalog import Agent, Catalog, Operator
 from connectors.secret import Secret
 from gateway.entrypoints.api.auth import Caller, identify
-from gateway.entrypoints.api.calls import preferred_wait
 from gateway.entrypoints.api.problems import STATUS, Kind, ProblemError, headers, plain, refused
+from gateway.entrypoints.api.reading import preferred_wait
 from schemas.codec import encode
 from schemas.effect import Effect
 from schemas.failure import Failure

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
-from gateway.entrypoints.api import auth, calls, document, probes
+from gateway.entrypoints.api import auth, calls, document, elsewhere, probes
 from gateway.entrypoints.api.parts import ApiParts, Check
 from gateway.entrypoints.api.problems import MEDIA_TYPE, Kind, Problem, ProblemError, headers, plain, refused
 from gateway.entrypoints.api.readiness import Gate
@@ -36,6 +36,7 @@ def build(parts: ApiParts) -> Litestar:
             probes.asyncapi,
             probes.connectors,
         ],
+        guards=[elsewhere.local],
         state=State({"parts": parts, "gate": Gate(parts)}),
         exception_handlers={
             ProblemError: _problem,

@@ -1,7 +1,6 @@
-"""Calls over HTTP: publish one, look at one, withdraw one. Reads strictly, asks intake or status, and renders what they say."""
+"""Calls over HTTP: publish one, look at one, withdraw one. Asks intake or status, and renders what they say."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,32 +8,23 @@ import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath
 
-from gateway.entrypoints.api import auth, described
+from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.parts import ApiParts, parts_of
-from gateway.entrypoints.api.problems import FieldError, Kind, Problem, ProblemError, plain, refused
+from gateway.entrypoints.api.problems import Kind, Problem, ProblemError, plain, refused
 from gateway.entrypoints.api.readiness import Gate
-from gateway.flow.status import Finale, View
+from gateway.flow.status import Crowded, Finale, View
 from gateway.lanes.checkup import UNANSWERED
 from gateway.policy.admission import Refuse
 from gateway.ports import Duplicate
-from schemas.codec import Undecodable, decode
 from schemas.effect import Effect
 from schemas.failure import Failure
 from schemas.lifecycle import CallState
 from schemas.result import CallStatus, Hold
-from schemas.tool_call import ToolCallData
-
-MAX_WAIT_S = 60
-"""Longest a request may stay open for a call's end."""
-
-MAX_KEY = 512
-"""Characters of an idempotency key."""
 
 ADMIT_WITHIN_S = 5.0
 """How long storing a call may take; beyond it the answer is 503 and the call may or may not be stored."""
 
 Http = Request[Any, Any, Any]
-_PREFER_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
 @post(
@@ -48,9 +38,9 @@ _PREFER_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])
 async def publish(request: Http) -> Response[Any]:
     """Take in one call; 200 with its result if it ends within `Prefer: wait=N`, else 202 and its location."""
     parts, caller = parts_of(request), auth.caller_of(request)
-    data = _body(await request.body(), parts.max_body_bytes)
-    key = _key(request.headers.get("idempotency-key"), data)
-    preferred = preferred_wait(request.headers.getall("prefer", []))
+    data = await reading.body(request, parts.max_body_bytes)
+    key = reading.key(request.headers.get("idempotency-key"), data)
+    preferred = reading.preferred_wait(request.headers.getall("prefer", []))
     await _gate(request).pass_or_raise()
     try:
         async with asyncio.timeout(ADMIT_WITHIN_S):
@@ -60,16 +50,13 @@ async def publish(request: Http) -> Response[Any]:
     except TimeoutError:
         raise ProblemError(_in_doubt(known_by_key=bool(key or data.idempotency_key))) from None
     if isinstance(answer, Refuse):
-        raise ProblemError(refused(answer.failure, answer.message, tool=data.tool, errors=answer.errors))
-    view = await _view_of_accepted(parts, answer.call, preferred or 0)
+        raise ProblemError(_refusal(answer, data.tool, caller))
+    if isinstance(answer, Duplicate):
+        await _must_be_shown(request, answer.call, data.tool)
+    view, waited = await _view_of_accepted(parts, answer.call, preferred or 0)
     if view is None and isinstance(answer, Duplicate):
-        message = (
-            f"this idempotency key belongs to call {answer.call}, which has ended, and its answer is no longer kept"
-        )
-        raise ProblemError(
-            plain(Kind.FORGOTTEN, message, action="Publish it under a new key if it is meant to run again.")
-        )
-    applied = {} if preferred is None else {"Preference-Applied": f"wait={preferred}"}
+        raise ProblemError(_forgotten())
+    applied = {} if preferred is None or not waited else {"Preference-Applied": f"wait={preferred}"}
     return _shown(answer.call, view or _just_accepted(answer.call), applied, attempts=False)
 
 
@@ -81,7 +68,7 @@ async def publish(request: Http) -> Response[Any]:
 )
 async def show(request: Http, call_id: FromPath[str]) -> Response[Any]:
     """Show a call with its attempts; `?wait=N` waits up to N seconds for its end."""
-    wait_s = _query_wait(request.query_params.get("wait"))
+    wait_s = reading.query_wait(request.query_params.get("wait"))
     return _shown(call_id, await _own(request, call_id, wait_s), {}, attempts=True)
 
 
@@ -97,54 +84,47 @@ async def cancel(request: Http, call_id: FromPath[str]) -> Response[Any]:
     """Withdraw a call; one that was cancelled before is answered the same way again."""
     parts = parts_of(request)
     view = await _own(request, call_id, 0)
-    if isinstance(view, CallStatus):
-        if await parts.status.cancel(call_id) == "busy":
-            message = f"call {call_id} is with a worker now and may have reached the vendor"
-            raise ProblemError(plain(Kind.STARTED, message, action="Wait for its end, or try again if it is retried."))
+    if isinstance(view, CallStatus) and await parts.status.cancel(call_id) != "busy":
+        # It may have ended in between, or had an effect before and so not end as cancelled: what it became is told.
         view = await _own(request, call_id, 0)
-        return _shown(call_id, view, {}, attempts=False)
+    if isinstance(view, CallStatus):
+        message = f"call {call_id} is with a worker now and may have reached the vendor"
+        raise ProblemError(plain(Kind.STARTED, message, action="Wait for its end, or try again if it is retried."))
     if view.data["state"] != CallState.CANCELLED:
         raise ProblemError(plain(Kind.ENDED, f"call {call_id} has ended: {view.data['state']}"))
     return _shown(call_id, view, {}, attempts=False)
 
 
-def preferred_wait(prefer: list[str]) -> int | None:
-    """Return the seconds of `Prefer: wait=N`, at most `MAX_WAIT_S`; None when it is not asked for or not lawful (RFC 7240)."""
-    found = _PREFER_WAIT.search(",".join(prefer))
-    return min(int(found[1]), MAX_WAIT_S) if found else None
+def _refusal(answer: Refuse, tool: str, caller: auth.Caller) -> Problem:
+    if answer.failure is Failure.INGEST_DUPLICATE_CONFLICT and not caller.sees_all:
+        return _taken(tool)
+    return refused(answer.failure, answer.message, tool=tool, errors=answer.errors)
 
 
-def _body(raw: bytes, max_bytes: int) -> ToolCallData:
+def _taken(tool: str) -> Problem:
+    """Refuse a key without a word about the call it belongs to: that may be somebody else's."""
+    problem = refused(Failure.INGEST_DUPLICATE_CONFLICT, "this idempotency key is taken by another call", tool=tool)
+    return msgspec.structs.replace(problem, action="Use another idempotency key.")
+
+
+def _forgotten() -> Problem:
+    message = "this idempotency key belongs to a call that has ended, and its answer is no longer kept"
+    return plain(Kind.FORGOTTEN, message, action="Publish it under a new key if it is meant to run again.")
+
+
+async def _must_be_shown(request: Http, call: str, tool: str) -> None:
+    """Raise unless the call that a key led to is the caller's; which call it is must not be told to anybody else."""
+    parts, caller = parts_of(request), auth.caller_of(request)
+    if caller.sees_all:
+        return
     try:
-        value = decode(raw, max_bytes=max_bytes)
-        return msgspec.convert(value, ToolCallData)
-    except Undecodable as verdict:
-        raise ProblemError(refused(verdict.failure, verdict.message)) from None
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
-        errors = [{"pointer": pointer, "message": message}]
-        raise ProblemError(refused(Failure.INGEST_MALFORMED, str(error), errors=errors)) from None
-
-
-def _key(header: str | None, data: ToolCallData) -> str | None:
-    if header is None:
-        return None
-    if not 0 < len(header) <= MAX_KEY:
-        raise ProblemError(plain(Kind.BAD_REQUEST, f"Idempotency-Key is empty or longer than {MAX_KEY} characters"))
-    if data.idempotency_key not in {None, header}:
-        message = 'the header Idempotency-Key and "idempotency_key" in the body differ'
-        raise ProblemError(plain(Kind.BAD_REQUEST, message, errors=[FieldError("/idempotency_key", message)]))
-    return header
-
-
-def _query_wait(text: str | None) -> int:
-    if text is None:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) <= MAX_WAIT_S):
-        message = f"wait is a whole number of seconds, 0 to {MAX_WAIT_S}"
-        raise ProblemError(plain(Kind.BAD_REQUEST, message, errors=[FieldError("?wait", message)]))
-    return int(text)
+        view, agent = await parts.status.look(call)
+    except UNANSWERED:
+        raise ProblemError(_in_doubt(known_by_key=True)) from None
+    if view is None:
+        raise ProblemError(_forgotten())
+    if not caller.sees(agent):
+        raise ProblemError(_taken(tool))
 
 
 def _in_doubt(*, known_by_key: bool) -> Problem:
@@ -162,13 +142,16 @@ def _in_doubt(*, known_by_key: bool) -> Problem:
     return msgspec.structs.replace(problem, retryable=known_by_key)
 
 
-async def _view_of_accepted(parts: ApiParts, call: str, wait_s: float) -> View:
+async def _view_of_accepted(parts: ApiParts, call: str, wait_s: float) -> tuple[View, bool]:
+    """Return the call's view, and whether its end was waited for: that is a wish, and the call is stored without it too."""
     try:
-        view, _ = await parts.status.wait(call, wait_s)
+        try:
+            return (await parts.status.wait(call, wait_s))[0], True
+        except Crowded:
+            return (await parts.status.look(call))[0], False
     except UNANSWERED:
         # It is stored; that it cannot be looked at right now must not read as a refusal.
-        return _just_accepted(call)
-    return view
+        return _just_accepted(call), True
 
 
 def _just_accepted(call: str) -> CallStatus:
@@ -181,7 +164,10 @@ async def _own(request: Http, call: str, wait_s: float) -> Finale | CallStatus:
     status, caller = parts_of(request).status, auth.caller_of(request)
     view, agent = await status.look(call)
     if view is not None and caller.sees(agent) and wait_s:
-        view, agent = await status.wait(call, wait_s)
+        try:
+            view, agent = await status.wait(call, wait_s)
+        except Crowded as error:
+            raise ProblemError(plain(Kind.CROWDED, str(error), action="Look without waiting, or come back.")) from None
     if view is None or not caller.sees(agent):
         message = f"no call {call[:64]!r} is known here, or its answer is no longer kept"
         raise ProblemError(plain(Kind.NOT_FOUND, message))

@@ -62,13 +62,14 @@ _WAITING_EXAMPLE = {
 _NO = {
     400: "Malformed: not JSON, not UTF-8, too deep, or not the fields of a call",
     401: "No key, or a key nobody has",
-    403: "The agent's scope or the operator's role does not cover it",
+    403: "The agent's scope or the operator's role does not cover it; or nobody is declared, and it came from elsewhere",
     404: "No such call, or somebody else's",
+    408: "The body took too long to arrive",
     409: "The idempotency key is taken, or the call cannot be withdrawn any more",
     413: "The body is larger than is accepted",
     422: "Unknown tool or connection, arguments against the schema, deadline past, or a secret is missing",
     429: "The lane is full; see Retry-After",
-    503: "Not ready; see Retry-After",
+    503: "Not ready, or too many requests wait; see Retry-After",
 }
 
 
@@ -92,16 +93,15 @@ def _waits(description: str) -> ResponseSpec:
 PUBLISHED: Mapping[int, ResponseSpec] = {
     200: _ended("The call ended in time; its result, whatever its state"),
     202: _waits("The call waits or runs; Location says where to look"),
-    **_says_no(400, 401, 403, 409, 413, 422, 429, 503),
+    **_says_no(400, 401, 403, 408, 409, 413, 422, 429, 503),
 }
 SHOWN: Mapping[int, ResponseSpec] = {
     200: _ended("The call has ended; here `attempts` is the list of its attempts"),
     202: _waits("The call waits or runs"),
-    **_says_no(400, 401, 404, 503),
+    **_says_no(400, 401, 403, 404, 503),
 }
 CANCELLED: Mapping[int, ResponseSpec] = {
     200: _ended("The call is withdrawn"),
-    202: _waits("The call is being withdrawn"),
     **_says_no(401, 403, 404, 409, 503),
 }
 READY: Mapping[int, ResponseSpec] = _says_no(503)

@@ -8,7 +8,7 @@ from litestar.enums import MediaType
 
 from connectors.catalog import Catalog, Operation
 from gateway import telemetry
-from gateway.entrypoints.api import auth, described
+from gateway.entrypoints.api import auth, described, elsewhere
 from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import ProblemError
 from gateway.entrypoints.api.readiness import WITHIN_S, look, not_ready
@@ -18,13 +18,13 @@ from gateway.policy import scope
 Http = Request[Any, Any, Any]
 
 
-@get("/livez", operation_id="live", summary="Is the process alive?")
+@get("/livez", operation_id="live", summary="Is the process alive?", opt=elsewhere.OPEN)
 async def livez() -> dict[str, str]:
     """Answer as long as the event loop turns."""
     return {"status": "alive"}
 
 
-@get("/readyz", operation_id="ready", summary="Can calls be accepted?", responses=described.READY)
+@get("/readyz", operation_id="ready", summary="Can calls be accepted?", responses=described.READY, opt=elsewhere.OPEN)
 async def readyz(request: Http) -> dict[str, Any]:
     """List the checks; 503 with those that fail."""
     checks = await look(parts_of(request))

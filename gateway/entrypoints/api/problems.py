@@ -19,6 +19,9 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 """What a client is told to wait when a lane is full or the gateway is not ready."""
 
+MAX_ECHO = 512
+"""Characters of one text in a problem: what the caller sent is not sent back at length."""
+
 _URN = "urn:sluice:problem:"
 
 STATUS: Mapping[Failure, int] = MappingProxyType(
@@ -68,6 +71,8 @@ class Kind(Enum):
     STARTED = ("already-started", 409, "The call has started", False)
     ENDED = ("already-ended", 409, "The call has ended", False)
     FORGOTTEN = ("answer-forgotten", 409, "The call has ended and its answer is no longer kept", False)
+    SLOW = ("request-timeout", 408, "The request took too long", True)
+    CROWDED = ("too-many-waits", 503, "Too many requests wait already", True)
     NOT_READY = ("not-ready", 503, "The gateway is not ready", True)
 
     def __init__(self, slug: str, status: int, title: str, retryable: bool) -> None:  # noqa: FBT001 - a row of the table
@@ -113,6 +118,7 @@ def refused(failure: Failure, detail: str, *, tool: str = "", errors: Sequence[M
     connector, _, operation = tool.partition(".")
     for error in errors:
         detail = detail.replace(error["pointer"], _in_body(error["pointer"]))
+    detail = _brief(detail)
     facts, status = FACTS[failure], STATUS.get(failure, 422)
     return Problem(
         type=_URN + failure,
@@ -123,7 +129,7 @@ def refused(failure: Failure, detail: str, *, tool: str = "", errors: Sequence[M
         effect=Effect.UNKNOWN if failure is Failure.INTERNAL_BUG else Effect.NOT_EXECUTED,
         retryable=facts.retryable,
         fingerprint=fingerprint(connector, operation, failure, None, detail),
-        errors=[FieldError(_in_body(error["pointer"]), error["message"]) for error in errors],
+        errors=[FieldError(_brief(_in_body(error["pointer"])), _brief(error["message"])) for error in errors],
         action=_action(failure),
     )
 
@@ -137,6 +143,7 @@ def plain(
     errors: Sequence[FieldError] = (),
 ) -> Problem:
     """Describe a problem that has no failure class: the wrong address, the wrong moment."""
+    detail = _brief(detail)
     return Problem(
         type=_URN + kind.slug,
         title=kind.title,
@@ -146,7 +153,7 @@ def plain(
         effect=effect,
         retryable=kind.retryable,
         fingerprint=f"{VERSION}:{sha256(VERSION, kind.slug, template(detail))[:16]}",
-        errors=list(errors),
+        errors=[FieldError(_brief(error.pointer), _brief(error.message)) for error in errors],
         action=action,
     )
 
@@ -156,6 +163,8 @@ def headers(problem: Problem) -> dict[str, str]:
     match problem.status:
         case 401:
             return {"WWW-Authenticate": 'Bearer realm="sluice"'}
+        case 408:
+            return {"Connection": "close"}
         case 429 | 503:
             return {"Retry-After": str(RETRY_AFTER_S)}
         case _:
@@ -173,3 +182,7 @@ def _action(failure: Failure) -> str:
 def _in_body(pointer: str) -> str:
     """Intake points into the event; over HTTP the body is the event's `data`."""
     return pointer.removeprefix("/data")
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= MAX_ECHO else text[: MAX_ECHO - 1] + "…"

@@ -1,0 +1,79 @@
+"""What a request says about a call: its body, its key, how long it would wait. Reads strictly and in bounded time."""
+
+import asyncio
+import re
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.exceptions import InternalServerException
+
+from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain, refused
+from schemas.codec import Undecodable, decode
+from schemas.failure import Failure
+from schemas.tool_call import ToolCallData
+
+BODY_WITHIN_S = 10.0
+"""Seconds a body may take to arrive; who sends byte by byte would hold a connection for ever."""
+
+MAX_WAIT_S = 60
+"""Longest a request may stay open for a call's end."""
+
+MAX_KEY = 512
+"""Characters of an idempotency key."""
+
+_PREFER_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+
+async def body(request: Request[Any, Any, Any], max_bytes: int) -> ToolCallData:
+    """Return the call a request describes, or raise a problem."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            raw = await request.body()
+    except TimeoutError:
+        message = f"the body did not arrive within {BODY_WITHIN_S:g} s"
+        raise ProblemError(plain(Kind.SLOW, message, action="Send it again, all at once.")) from None
+    except InternalServerException:  # how the framework says that nobody is there to be answered any more
+        raise ProblemError(plain(Kind.BAD_REQUEST, "the connection ended before the body did")) from None
+    return _call(raw, max_bytes)
+
+
+def _call(raw: bytes, max_bytes: int) -> ToolCallData:
+    try:
+        value = decode(raw, max_bytes=max_bytes)
+        return msgspec.convert(value, ToolCallData)
+    except Undecodable as verdict:
+        raise ProblemError(refused(verdict.failure, verdict.message)) from None
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+        errors = [{"pointer": pointer, "message": message}]
+        raise ProblemError(refused(Failure.INGEST_MALFORMED, str(error), errors=errors)) from None
+
+
+def key(header: str | None, data: ToolCallData) -> str | None:
+    """Return the idempotency key of the header, which may not contradict the body's."""
+    if header is None:
+        return None
+    if not 0 < len(header) <= MAX_KEY:
+        raise ProblemError(plain(Kind.BAD_REQUEST, f"Idempotency-Key is empty or longer than {MAX_KEY} characters"))
+    if data.idempotency_key not in {None, header}:
+        message = 'the header Idempotency-Key and "idempotency_key" in the body differ'
+        raise ProblemError(plain(Kind.BAD_REQUEST, message, errors=[FieldError("/idempotency_key", message)]))
+    return header
+
+
+def preferred_wait(prefer: list[str]) -> int | None:
+    """Return the seconds of `Prefer: wait=N`, at most `MAX_WAIT_S`; None when it is not asked for or not lawful (RFC 7240)."""
+    found = _PREFER_WAIT.search(",".join(prefer))
+    return min(int(found[1]), MAX_WAIT_S) if found else None
+
+
+def query_wait(text: str | None) -> int:
+    """Return the seconds of `?wait=N`, or raise a problem."""
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) <= MAX_WAIT_S):
+        message = f"wait is a whole number of seconds, 0 to {MAX_WAIT_S}"
+        raise ProblemError(plain(Kind.BAD_REQUEST, message, errors=[FieldError("?wait", message)]))
+    return int(text)
