@@ -124,11 +124,10 @@ def _effects(ended: list[dict[str, Any]], counts: Counts, operation: str) -> str
 
 
 def _refusals(ended: list[dict[str, Any]], letters: list[dict[str, Any]]) -> Table:
-    table = Table(title="What did not complete, and why", title_justify="left")
-    table.add_column("count", justify="right")
-    table.add_column("state", no_wrap=True)
-    table.add_column("class", no_wrap=True)
-    table.add_column("for example", no_wrap=True, overflow="ellipsis")
+    table = Table(title="What did not complete, and why", title_justify="left", expand=True)
+    for heading, width in (("count", 5), ("state", 11), ("class", 25)):
+        table.add_column(heading, no_wrap=True, min_width=width)
+    table.add_column("for example", no_wrap=True, ratio=1)
     rows: dict[tuple[str, str], list[str]] = {}
     for event in ended:
         data = event["data"]
