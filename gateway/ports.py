@@ -127,6 +127,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seq: int
     events: list[str]
     attempts_json: str
+    # Factories, because a plain default of 0 would be left out of what is sent, and the script compares these.
     answer_ttl_s: int = msgspec.field(default_factory=int)
     scope_ttl_s: int = msgspec.field(default_factory=int)
     result: str | None = None

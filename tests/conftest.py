@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
@@ -13,6 +14,10 @@ from gateway.embedded_redis import EmbeddedRedis
 from gateway.lanes.connect import connect
 
 pytest_plugins = ["tests.vendor.fixtures"]
+
+# Properties look at fewer cases here than by default, so that the fast tests stay fast; a property that needs more says so.
+settings.register_profile("fast", max_examples=40, deadline=None)
+settings.load_profile("fast")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The blob store: whole files, one cap for all processes, nothing outside its directory."""
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -51,26 +50,6 @@ def test_a_process_that_starts_counts_anew_and_sweeps_what_a_killed_one_left(tmp
     (tmp_path / "01K.raw.bytes.sealed").write_bytes(b"renamed, not yet counted")
     assert BlobStore(tmp_path, 100).total() == 8 + 24
     assert not (tmp_path / ".draft").exists()
-
-
-def _fill(directory: Path, name: str) -> None:
-    store = BlobStore(directory, 1000)
-    for number in range(40):
-        try:
-            store.write(f"{name}{number}", "raw.bytes", b"x" * 10)
-        except BlobStoreFull:
-            return
-
-
-def test_processes_share_one_cap_exactly(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_fill, args=(tmp_path, name)) for name in "abcd"]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert BlobStore(tmp_path, 1000).total() == 1000
-    assert len(list(tmp_path.glob("*.sealed"))) == 100
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 """The key ring: where keys come from, who agrees on them, and that they are never shown."""
 
-import multiprocessing
 import os
 import pickle
 from base64 import b64encode
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -62,25 +60,6 @@ def test_a_permissive_umask_does_not_widen_the_file(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
-
-
-def _seal_at_once(data: Path, barrier: Barrier, results: "multiprocessing.SimpleQueue[tuple[str, bytes]]") -> None:
-    barrier.wait()
-    results.put(KeyRing.load(None, data).seal(b"agreed", b"a"))
-
-
-def test_processes_that_start_at_once_agree_on_the_key(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    for turn in range(3):
-        data, barrier, results = tmp_path / str(turn), context.Barrier(4), context.SimpleQueue()
-        processes = [context.Process(target=_seal_at_once, args=(data, barrier, results)) for _ in range(4)]
-        for process in processes:
-            process.start()
-        sealed = [results.get() for _ in processes]
-        for process in processes:
-            process.join()
-        ring = KeyRing.load(None, data)
-        assert {ring.open(key_id, blob, b"a") for key_id, blob in sealed} == {b"agreed"}
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
