@@ -13,6 +13,18 @@ Priority = Literal["interactive", "normal", "batch"]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
+_Key = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+"""A key that is given holds no control character, so that it can never equal one that is derived."""
+
+SEPARATOR = "\x1f"
+"""Parts the source of an event from its id in a derived key (ASCII's unit separator)."""
+
+
+def derived_key(source: str, identity: str) -> str:
+    """Return the key of an event that names none: its source and id; no other event, and no given key, has the same."""
+    return f"{source.replace('%', '%25').replace(SEPARATOR, '%1F')}{SEPARATOR}{identity}"
+
+
 class ToolCallData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The `data` of a request, the body of `POST /v1/calls`; only `tool` and `arguments` are required."""
 
@@ -20,7 +32,7 @@ class ToolCallData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     arguments: dict[str, Any]
     connection: _Name | None = None
     session: _Name | None = None
-    idempotency_key: _Name | None = None
+    idempotency_key: _Key | None = None
     deadline: str | None = None
     priority: Priority = "normal"
     confidence: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None

@@ -18,7 +18,7 @@ from gateway.ports import Admission, Admitted, Ambient, Answer, Conflict, Duplic
 from schemas import cloudevent, trace
 from schemas.codec import Undecodable, encode
 from schemas.failure import Failure
-from schemas.tool_call import Origin, Request, ToolCallData
+from schemas.tool_call import Origin, Request, ToolCallData, derived_key
 
 log = structlog.get_logger()
 
@@ -193,11 +193,6 @@ class Intake:
     async def _undecodable(self, entry: Entry, verdict: Undecodable) -> Refusal:
         letter = await self._letter(entry, verdict)
         return Refusal(entry=entry.id, counts=["received", "undecodable"], events=[], letter=letter)
-
-
-def derived_key(source: str, identity: str) -> str:
-    """Return the key of an event that names none; the bar stands once, so that two events never share it."""
-    return f"{source.replace('%', '%25').replace('|', '%7C')}|{identity}"
 
 
 def refused_by_queue(answer: Answer, verdict: Admit) -> Refuse | None:

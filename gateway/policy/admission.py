@@ -164,8 +164,7 @@ def _call(
         session=data.session,
         priority=data.priority,
         key=key,
-        # A key that was given can never meet one that was derived, whatever it says.
-        scope=sha256(TENANT, data.tool, name or "", "derived" if data.idempotency_key is None else "given", key),
+        scope=sha256(TENANT, data.tool, name or "", key),
         fingerprint=sha256(canonical({"tool": data.tool, "connection": name, "arguments": data.arguments})),
         vendor_key=hashlib.sha256(f"{TENANT}|{name or ''}|{data.tool}|{key}".encode()).hexdigest()[:VENDOR_KEY_LENGTH],
         accepted_us=microseconds(incoming.now),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,14 +15,15 @@ from gateway.flow.intake import Entry, Intake, Terms
 from gateway.policy.admission import Admit, Incoming, admit
 from gateway.ports import Admission, Admitted, Ambient, Answer, Refusal
 from schemas.codec import Undecodable
-from schemas.tool_call import Origin, Request, ToolCall, ToolCallData
+from schemas.tool_call import Origin, Request, ToolCall, ToolCallData, derived_key
 from tests.flows.stage import CREATE, GET, Clock, catalog, event
 
 CATALOG = catalog()
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 law = settings(max_examples=40, deadline=None)
-keys = st.text(min_size=1, max_size=12)
-words = st.text("ab|/:\\ \x00", min_size=1, max_size=4)
+CONTROLS = [*map(chr, range(0x20)), "\x7f"]
+keys = st.text(st.characters(exclude_characters=CONTROLS, exclude_categories=["Cs"]), min_size=1, max_size=12)
+words = st.text("ab|/:%1F\\ \x00\x1f", min_size=1, max_size=4)
 
 
 def call(key: str = "k1", *, tool: str = GET, arguments: Any = None, **changes: Any) -> ToolCall:
@@ -110,6 +112,22 @@ def test_the_fingerprint_is_of_tool_connection_and_arguments_in_any_order() -> N
     assert one.fingerprint == call("k9", arguments={"deep": {"b": 2, "a": 1}, "id": "c1"}, agent="x").fingerprint
     assert one.fingerprint != call(arguments={"id": "c1", "deep": {"a": 1, "b": 3}}).fingerprint
     assert one.fingerprint != call(tool="bank.pay", via="main", arguments=one.arguments).fingerprint
+
+
+@law
+@given(keys, words, words)
+@example("agent/alice|e-1", "agent/alice", "e-1")
+@example("agent/alicee-1", "agent/alice", "e-1")
+def test_no_given_key_is_that_of_an_event_which_names_none(key: str, source: str, identity: str) -> None:
+    derived = derived_key(source, identity)
+    assert call(key).vendor_key != hashlib.sha256(f"default||{GET}|{derived}".encode()).hexdigest()[:32]
+    assert key != derived
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_given_key_with_a_control_character_is_refused(control: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"tool": GET, "arguments": {}, "idempotency_key": f"agent/alice{control}e-1"}, ToolCallData)
 
 
 @law

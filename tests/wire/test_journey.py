@@ -137,6 +137,21 @@ async def test_a_hundred_publications_of_one_key_are_one_execution_and_one_answe
     assert sums.received_is_explained
 
 
+def test_no_key_over_http_takes_the_place_of_an_event_that_names_none(ground: Ground, vendor: VendorProcess) -> None:
+    body = {"tool": "crm.contacts.create", "arguments": {"email": "bob@b.c"}}
+    for key in ("agent/research-7|own-1", "agent/research-7own-1"):
+        given = {**body, "idempotency_key": key}
+        assert httpx2.post(f"{ground.url}/v1/calls", json=given, headers={"Prefer": "wait=10"}).status_code == 200
+    forged = {**body, "idempotency_key": "agent/research-7\x1fown-1"}
+    assert httpx2.post(f"{ground.url}/v1/calls", json=forged).status_code == 400
+    received = ledger.sums(ground.redis)["received"]
+    ground.redis.xadd("tool-calls", {"data": event("own-1", "crm.contacts.create", {"email": "own@b.c"})})
+    until_quiet(ground.redis, received + 1)
+    mine = [one["data"] for one in ledger.results(ground.redis) if one["data"]["request"]["id"] == "own-1"]
+    assert [(one["state"], one["result"]["email"]) for one in mine] == [("completed", "own@b.c")]
+    assert vendor.counts().effects_by_ref["contacts.create"] == {"bob@b.c": 2, "own@b.c": 1}
+
+
 def test_the_command_line_calls_and_publishes(ground: Ground, vendor: VendorProcess) -> None:
     def sluice(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "gateway", *arguments]
