@@ -26,7 +26,8 @@ from connectors.exchange import (
     RenderRefused,
     Unavailable,
 )
-from connectors.retry_after import retry_after_s
+from connectors.rates.reader import Rates, read_rates
+from connectors.rates.rules import RateRules
 from schemas.codec import Undecodable, decode
 from schemas.effect import Effect, OperationClass
 from schemas.failure import FACTS, Failure
@@ -68,6 +69,7 @@ FAULTS = MappingProxyType(
         Fault.REFUSED: Failure.CONNECT_REFUSED,
         Fault.CONNECT_TIMEOUT: Failure.CONNECT_TIMEOUT,
         Fault.TLS: Failure.CONNECT_TLS,
+        Fault.LATE: Failure.SEND_WORKER_LOST,
         Fault.SEND_RESET: Failure.SEND_RESET,
         Fault.RECEIVE_RESET: Failure.RECEIVE_RESET,
         Fault.RECEIVE_TIMEOUT: Failure.RECEIVE_TIMEOUT,
@@ -101,20 +103,21 @@ _PHRASES = {status.value: f" {status.phrase}" for status in HTTPStatus}
 _BOM = b"\xef\xbb\xbf"
 
 
-def classify(ending: Exchange | Refusal, op_class: OperationClass, *, now: float) -> Outcome:
-    """Return what `ending` comes to for an operation of this class; `now` is epoch seconds."""
-    outcome = _judged(ending, now)
+def classify(ending: Exchange | Refusal, op_class: OperationClass, rules: RateRules, *, now: float) -> Outcome:
+    """Return what `ending` comes to for an operation of this class; `rules` are its connector's, `now` is epoch seconds."""
+    outcome = _judged(ending, rules, now)
     if op_class is OperationClass.SAFE and outcome.effect is not Effect.NOT_EXECUTED:
         return msgspec.structs.replace(outcome, effect=Effect.NOT_EXECUTED)
     return outcome
 
 
-def _judged(ending: Exchange | Refusal, now: float) -> Outcome:
+def _judged(ending: Exchange | Refusal, rules: RateRules, now: float) -> Outcome:
     match ending:
         case Answered():
-            return _completed(ending) if 200 <= ending.status <= 299 else _refused_by_vendor(ending, now)
+            return _answered(ending, read_rates(ending, rules, now))
         case NotSent():
-            return _unsent(FAULTS[ending.fault], ending.message, took=ending.duration_s)
+            spends = ending.fault is not Fault.LATE
+            return _unsent(FAULTS[ending.fault], ending.message, took=ending.duration_s, spends_attempt=spends)
         case Ambiguous():
             return _in_doubt(ending)
         case LeaseLost():
@@ -124,22 +127,31 @@ def _judged(ending: Exchange | Refusal, now: float) -> Outcome:
             return _unsent(_REFUSALS[type(ending)], ending.message)
 
 
-def _completed(answer: Answered) -> Outcome:
+def _answered(answer: Answered, rates: Rates) -> Outcome:
+    if 200 <= answer.status <= 299 and not rates.throttled:
+        return _completed(answer, rates)
+    return _refused_by_vendor(answer, rates)
+
+
+def _completed(answer: Answered, rates: Rates) -> Outcome:
     """The status line says it ran; the body only decides whether anybody can read what came of it."""
+    # A Retry-After here is about something else, such as when to ask for the result.
+    rates = Rates(rates.readings)
     if answer.truncated is not None:
         failure, message = CUTS[answer.truncated]
-        return _answer_failed(answer, failure, message, effect=Effect.EXECUTED)
+        return _answer_failed(answer, failure, message, rates, effect=Effect.EXECUTED)
     try:
         result = _result(answer)
     except Undecodable as error:
         message = f"The vendor's answer says JSON, but it is not: {error.message}."
-        return _answer_failed(answer, Failure.SCHEMA_UNDECODABLE, message, effect=Effect.EXECUTED)
+        return _answer_failed(answer, Failure.SCHEMA_UNDECODABLE, message, rates, effect=Effect.EXECUTED)
     return Outcome(
         effect=Effect.EXECUTED,
         status=answer.status,
         result=result,
         duration_ms=_milliseconds(answer.duration_s),
         bytes_out=answer.bytes_out,
+        rates=rates.readings,
     )
 
 
@@ -172,17 +184,18 @@ def _readable(body: bytes, parameters: str) -> str | None:
         return None
 
 
-def _refused_by_vendor(answer: Answered, now: float) -> Outcome:
+def _refused_by_vendor(answer: Answered, rates: Rates) -> Outcome:
     failure = STATUS.get(answer.status) or FAMILY.get(answer.status // 100) or Failure.HTTP_UNRECOGNISED
-    wait = retry_after_s(answer.headers, now)
     message = f"The vendor answered {answer.status}{_PHRASES.get(answer.status, '')}"
+    if rates.throttled or (rates.limited and answer.status == HTTPStatus.FORBIDDEN):
+        failure = Failure.HTTP_TOO_MANY
+        message += " because of a rate limit"
+    wait = rates.retry_after_s
     message += "." if wait is None else f" and asks to wait {wait:g} s."
-    return _answer_failed(answer, failure, message, effect=FACTS[failure].effect, wait=wait)
+    return _answer_failed(answer, failure, message, rates, effect=FACTS[failure].effect)
 
 
-def _answer_failed(
-    answer: Answered, failure: Failure, message: str, *, effect: Effect, wait: float | None = None
-) -> Outcome:
+def _answer_failed(answer: Answered, failure: Failure, message: str, rates: Rates, *, effect: Effect) -> Outcome:
     return Outcome(
         effect=effect,
         failure=failure,
@@ -194,10 +207,12 @@ def _answer_failed(
             body=answer.body[:REPLY_BODY_BYTES],
             truncated=answer.truncated is not None or len(answer.body) > REPLY_BODY_BYTES,
         ),
-        retry_after_s=wait,
-        spends_attempt=failure is not Failure.HTTP_TOO_MANY,
+        retry_after_s=rates.retry_after_s,
+        spends_attempt=not rates.limited,
         duration_ms=_milliseconds(answer.duration_s),
         bytes_out=answer.bytes_out,
+        rates=rates.readings,
+        limited=rates.limited,
     )
 
 

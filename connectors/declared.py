@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from connectors.arguments import ArgumentCheck, ArgumentError
+from connectors.limits import Limit, Use
+from connectors.rates.rules import NO_RULES, RateRules
 from connectors.secret import MissingSecret, Secret
 from schemas.effect import OperationClass
+
+__all__ = ["Agent", "Auth", "Connection", "Egress", "Limit", "Operation", "Operator", "Use"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,10 @@ class Operation:
     """Why no call of this operation can be made in this version; rejected with `token.config`."""
     title: str = ""
     description: str = ""
+    uses: tuple[Use, ...] = ()
+    """Limits that each call takes its share of, in the order of the connector's `limits`."""
+    rates: RateRules = NO_RULES
+    """Where the connector tells of its limits."""
     _check: ArgumentCheck = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 Shared by the pure rooms (render, classify) and the wire (transport); it must never do I/O or judge anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,6 +46,16 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to make one attempt, as long as it lasts."""
+
+    mark: Callable[[], Awaitable[bool]]
+    """Writes the `sending` mark; false when the right is lost."""
+    holds: Callable[[], bool]
+    """Tells, on a clock that counts suspend, whether a byte may still be sent: it is asked last, before the first one."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendPolicy:
     """What an operation allows one exchange."""
 
@@ -56,6 +66,8 @@ class SendPolicy:
     """Dial anew: a kept-alive connection that dies cannot be told from an answer that got lost."""
     cap_wire_bytes: int
     cap_decoded_bytes: int
+    holds: Callable[[], bool] = lambda: True
+    """See `Lease`."""
 
 
 class Fault(StrEnum):
@@ -67,6 +79,8 @@ class Fault(StrEnum):
     REFUSED = "refused"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS = "tls"
+    LATE = "late"
+    """The process was held up until its right to send had ended."""
     SEND_RESET = "send_reset"
     RECEIVE_RESET = "receive_reset"
     RECEIVE_TIMEOUT = "receive_timeout"

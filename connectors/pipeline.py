@@ -4,7 +4,7 @@ Never raises for what a vendor or a network does; an exception from here means t
 Cancellation passes through. Every verdict is a value made by `classify`; nothing is judged here.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from connectors.exchange import (
     Answered,
     EgressRefused,
     Exchange,
+    Lease,
     LeaseLost,
     Refusal,
     RenderRefused,
@@ -50,19 +51,18 @@ class Pipeline:
         call: ToolCall,
         operation: Operation,
         connection: Connection | None,
-        *,
-        mark: Callable[[], Awaitable[bool]],
+        lease: Lease,
     ) -> Outcome:
-        """Attempt `call` once. `mark` writes the `sending` mark and tells whether the lease still holds."""
-        ending = await self._stages(call, operation, connection, mark)
-        return classify(ending, operation.op_class, now=self.clock())
+        """Attempt `call` once, while `lease` lasts."""
+        ending = await self._stages(call, operation, connection, lease)
+        return classify(ending, operation.op_class, operation.rates, now=self.clock())
 
     async def _stages(
         self,
         call: ToolCall,
         operation: Operation,
         connection: Connection | None,
-        mark: Callable[[], Awaitable[bool]],
+        lease: Lease,
     ) -> Exchange | Refusal:
         if operation.unavailable:
             return Unavailable(operation.unavailable)
@@ -77,7 +77,7 @@ class Pipeline:
         if isinstance(ready, Unavailable):
             return ready
         marked = needs_mark(operation.op_class)
-        if marked and not await mark():
+        if marked and not await lease.mark():
             return LeaseLost()
         policy = SendPolicy(
             # The call's own, as accepted: its lease was measured by it.
@@ -86,6 +86,7 @@ class Pipeline:
             fresh=marked,
             cap_wire_bytes=self.cap_wire_bytes,
             cap_decoded_bytes=self.cap_decoded_bytes,
+            holds=lease.holds,
         )
         return self._scrubbed(await self.engine.send(ready, policy), connection)
 

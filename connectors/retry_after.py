@@ -2,14 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
-LONGEST_S = 86_400.0
-"""A wait beyond a day is a mistake of the vendor or a trap; the call's own deadline decides before it."""
+from connectors.rates.units import LONGEST_S, moment
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)
-_LONGEST_TEXT = 64
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
@@ -23,9 +19,9 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     text = headers.get("retry-after", "")
     if (seconds := _number(text)) is not None:
         return min(seconds, LONGEST_S)
-    if (at := _date(text)) is None:
+    if (at := moment(text)) is None:
         return None
-    sent = _date(headers.get("date", ""))
+    sent = moment(headers.get("date", ""))
     return min(max(at - (now if sent is None else sent), 0.0), LONGEST_S)
 
 
@@ -33,13 +29,3 @@ def _number(text: str) -> float | None:
     text = text.strip()
     # Digits only: no sign, exponent, NaN, infinity or underscores. Too many digits become infinity, which is clamped.
     return float(text) if _NUMBER.fullmatch(text) else None
-
-
-def _date(text: str) -> float | None:
-    if ":" not in text or len(text) > _LONGEST_TEXT:
-        return None
-    try:
-        moment: datetime = parsedate_to_datetime(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

@@ -20,7 +20,16 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from connectors.egress import vet
-from connectors.exchange import Ambiguous, Answered, Cut, Exchange, Fault, NotSent, RenderedRequest, SendPolicy
+from connectors.exchange import (
+    Ambiguous,
+    Answered,
+    Cut,
+    Exchange,
+    Fault,
+    NotSent,
+    RenderedRequest,
+    SendPolicy,
+)
 from connectors.inflate import ACCEPTED, inflate
 
 DNS_CACHE_S: Final = 30
@@ -50,12 +59,16 @@ _SENTENCES: Final = MappingProxyType(
 )
 
 
+_LATE: Final = "The worker was held up until its lease had ended; nothing was sent."
+
+
 class _Flight:
     """What is known about one request under way."""
 
-    __slots__ = ("blocked", "chunks", "connected", "cut", "dialled", "response")
+    __slots__ = ("blocked", "chunks", "connected", "cut", "dialled", "holds", "response")
 
-    def __init__(self) -> None:
+    def __init__(self, holds: Callable[[], bool]) -> None:
+        self.holds = holds
         self.blocked: str | None = None
         self.dialled = False
         self.connected = False
@@ -66,6 +79,10 @@ class _Flight:
 
 # Everything that happens to a request happens in its task or in children of it (happy eyeballs), which inherit this.
 _flight: ContextVar[_Flight] = ContextVar("flight")
+
+
+class _TooLate(Exception):  # noqa: N818 - control flow inside this file only
+    """The process was held up, and its right to send has ended."""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -83,6 +100,9 @@ class _Connector(aiohttp.TCPConnector):
             protocol = connection.protocol
             # Bytes that arrived while a connection lay idle would be taken for the answer to this request.
             if flight.dialled or protocol is None or not protocol.should_close:
+                if not flight.holds():
+                    connection.release()
+                    raise _TooLate
                 flight.connected = True
                 return connection
             connection.close()
@@ -126,13 +146,15 @@ class Engine:
     async def send(self, request: RenderedRequest, policy: SendPolicy) -> Exchange:
         """Send `request` once. Returns whatever the vendor or the network does; raises only if the gateway is broken."""
         loop = asyncio.get_running_loop()
-        flight = _Flight()
+        flight = _Flight(policy.holds)
         token = _flight.set(flight)
         began = loop.time()
         try:
             async with asyncio.timeout(policy.timeout_s):
                 response = await self._ask(request, policy, flight)
                 await _read(response, flight, policy.cap_wire_bytes)
+        except _TooLate:
+            return NotSent(Fault.LATE, _LATE, loop.time() - began)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             return _without_end(request, flight, policy, error, loop.time() - began)
         finally:

@@ -7,7 +7,7 @@ Never puts arguments, bodies or raw bytes in clear, and never a secret anywhere 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -42,6 +42,7 @@ from schemas.dead_letter import (
 from schemas.effect import Effect
 from schemas.failure import Failure
 from schemas.lifecycle import CallState
+from schemas.moment import moment, stamp
 from schemas.outcome import Attempt, Outcome
 from schemas.tool_call import TENANT, ToolCall
 from schemas.topics import GROUP
@@ -56,7 +57,6 @@ _VERSION = version("sluice")
 _ATTEMPT_MESSAGE_MOST = 256
 _NAME_MOST = 1024
 _UNREAD = "unread"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class Ended:
 
 def undecodable(unread: Unread, letter_id: str, seal: Seal) -> DeadLetter:
     """Write the letter of an event that could not be read; needs nothing but its bytes and where they lay."""
-    failure, at = unread.verdict.failure, _stamp(unread.at)
+    failure, at = unread.verdict.failure, stamp(unread.at)
     poison = failure is Failure.POISON_CRASH_LOOP
     told = redaction.message(unread.verdict.message)
     raw = seal(letter_id, RAW, unread.raw)
@@ -158,7 +158,7 @@ def undecodable(unread: Unread, letter_id: str, seal: Seal) -> DeadLetter:
 
 def for_call(ended: Ended, letter_id: str, seal: Seal) -> DeadLetter:
     """Write the letter of a call."""
-    call, outcome, at = ended.call, ended.outcome, _stamp(ended.at)
+    call, outcome, at = ended.call, ended.outcome, stamp(ended.at)
     failure, upstream = _failure(ended, letter_id, at), _upstream(ended, letter_id, seal)
     attempts = _attempts(ended)
     arguments = seal(letter_id, ARGUMENTS, canonical(call.arguments))
@@ -177,7 +177,7 @@ def for_call(ended: Ended, letter_id: str, seal: Seal) -> DeadLetter:
             upstream=upstream,
             effect=_effect(ended.effect, evidence(call.op_class, ended.effect, outcome, ended.why), at),
             attempts=attempts,
-            environment=EnvironmentPart(deadline=_moment(call.deadline_us), worker=ended.worker),
+            environment=EnvironmentPart(deadline=_stamped(call.deadline_us), worker=ended.worker),
             cost=None,
             grouping=GroupingPart(
                 fingerprint=fingerprint(call.connector, _name(call), failure.failure, outcome.status, outcome.message)
@@ -194,7 +194,7 @@ def as_event(letter: DeadLetter, now: datetime) -> CloudEvent:
     return CloudEvent(
         type=DEAD_LETTERED,
         id=letter.identity.dl_id,
-        time=_stamp(now),
+        time=stamp(now),
         subject=letter.operation.tool,
         traceparent=letter.identity.traceparent,
         data=letter,
@@ -276,7 +276,7 @@ def _published(arrival: Arrival) -> str | None:
     milliseconds, dash, _ = (arrival.entry or "").partition("-")
     if arrival.engine != "redis" or not dash or len(milliseconds) > 20 or not milliseconds.isdecimal():
         return None
-    return _moment(int(milliseconds) * 1000)
+    return _stamped(int(milliseconds) * 1000)
 
 
 def _rendered(target: Target | None, arguments: Sealed) -> RenderedPart:
@@ -346,13 +346,9 @@ def _bounded(text: str) -> str:
     return redaction.clean(text, _NAME_MOST)
 
 
-def _moment(us: int) -> str | None:
+def _stamped(us: int) -> str | None:
     """Render microseconds since the epoch; a number that no calendar holds is None."""
     try:
-        return _stamp(_EPOCH + timedelta(microseconds=us))
+        return stamp(moment(us))
     except OverflowError:
         return None
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 
 from gateway.ports import Ambient
 from schemas.cloudevent import CloudEvent, publishable
+from schemas.moment import stamp
 from schemas.topics import FIELD
 
 log = structlog.get_logger()
@@ -22,6 +23,6 @@ class Alerts:
     async def publish(self, kind: str, facts: dict[str, object]) -> None:
         """Publish one alert; `facts` say what is wrong and what to do."""
         log.error(kind, **facts)
-        now = self._ambient.now().isoformat().replace("+00:00", "Z")
+        now = stamp(self._ambient.now())
         event = CloudEvent(type=kind, id=self._ambient.new_id(), time=now, data=facts)
         await self._redis.xadd(self._stream, {FIELD: publishable(event)})

@@ -29,19 +29,19 @@ from gateway.flow.delivery import Terms as DeliveryTerms
 from gateway.flow.intake import Intake
 from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
+from gateway.flow.settlements import Tried
 from gateway.flow.status import Status
 from gateway.lanes.connect import connect
-from gateway.lanes.fleet import Fleet
+from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
 from gateway.lanes.signals import Signals
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
+from gateway.policy.plans import plans
 from gateway.ports import Ambient
 from gateway.settings import Settings
 from schemas.lifecycle import CallState
-from schemas.outcome import Outcome
-from schemas.tool_call import ToolCall
 from schemas.topics import Shard, Topics
 
 log = structlog.get_logger()
@@ -71,6 +71,7 @@ class Gateway:
     shard: Shard
     lanes: Lanes
     fleet: Fleet
+    epoch: Epoch
     signals: Signals
     catalog: Callable[[], Catalog]
     intake: Intake
@@ -91,7 +92,8 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         await engine.open()
         stack.push_async_callback(engine.close)
         shard, topics = Shard(settings.topic_prefix), Topics(settings.topic_prefix)
-        lanes = Lanes(redis, topics, shard=shard, terms=_lane_terms(settings))
+        known = plans(loaded.operations.values(), grace_us=grace_us(settings))
+        lanes = Lanes(redis, topics, shard=shard, terms=_lane_terms(settings), plans=lambda: known)
         signals = Signals(listener, shard, wait_s=settings.redis_wait)
         listening = asyncio.create_task(signals.listen())
         stack.callback(listening.cancel)
@@ -109,6 +111,8 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
             ambient=around,
             terms=_delivery_terms(settings),
         )
+        intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
+        intake.refused = telemetry.record_refusal
         yield Gateway(
             settings=settings,
             ambient=around,
@@ -117,9 +121,10 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
             shard=shard,
             lanes=lanes,
             fleet=Fleet(redis, shard, around.worker, dead_after_s=settings.dead_after),
+            epoch=Epoch(lanes, settings.data / "epoch", around.new_id),
             signals=signals,
             catalog=catalog,
-            intake=Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry),
+            intake=intake,
             delivery=delivery,
             status=Status(lanes, delivery, signals.settled, around),
             alerts=alerts,
@@ -150,18 +155,34 @@ def _pipeline(settings: Settings, engine: Engine, around: Ambient) -> Pipeline:
     )
 
 
-def _observe(call: ToolCall, outcome: Outcome, state: CallState | None) -> None:
+def _observe(tried: Tried, state: CallState | None) -> None:
+    call, outcome = tried.call, tried.outcome
     operation = call.tool.removeprefix(call.connector + ".")
+    if tried.tried and tried.claim.run.tries == 0:
+        wait_s = max(0, tried.started_us - call.accepted_us) / 1_000_000
+        telemetry.record_wait(call.connector, operation, wait_s=wait_s)
     if outcome.status is not None or outcome.spends_attempt:
         telemetry.record_attempt(
             call.connector, operation, status=outcome.status, duration_s=outcome.duration_ms / 1000
         )
+    if outcome.limited:
+        telemetry.record_limited(call.connector, operation)
     if state is not None:
         telemetry.record_end(call.connector, operation, outcome=state)
 
 
 def _lane_terms(settings: Settings) -> LaneTerms:
-    return LaneTerms(items=settings.script_batch, size_bytes=settings.flight_bytes, wait_s=settings.redis_wait)
+    return LaneTerms(
+        items=settings.script_batch,
+        size_bytes=settings.flight_bytes,
+        wait_s=settings.redis_wait,
+        most_bytes=settings.queue_bytes,
+    )
+
+
+def grace_us(settings: Settings) -> int:
+    """Return what a lease has beyond the call's timeout: the time to start, and the guard."""
+    return int((settings.start_within + settings.lease_guard) * 1_000_000)
 
 
 def _intake_terms(settings: Settings) -> IntakeTerms:

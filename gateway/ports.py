@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from schemas.effect import Effect
-from schemas.lifecycle import CallState
+from schemas.lifecycle import CallState, HoldReason
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,6 +26,11 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_us: int
     deadline_us: int
     limit: int
+    flow: str
+    """Whose turn it is within the lane: one session of one agent."""
+    weight: int
+    costs: dict[str, int] | None = None
+    """What it takes of limits whose cost differs from call to call."""
     entry: str | None = None
 
 
@@ -53,13 +58,31 @@ class Full(msgspec.Struct, frozen=True, tag="full"):
     waiting: int
 
 
+class Heavy(msgspec.Struct, frozen=True, tag="heavy"):
+    """The tenant's calls take as many bytes as they may."""
+
+    waiting_bytes: int
+
+
+class Flooded(msgspec.Struct, frozen=True, tag="flooded"):
+    """The queue's memory is past its high watermark."""
+
+    nothing: int = 0
+
+
+class Late(msgspec.Struct, frozen=True, tag="late"):
+    """At the lane's pace it would start after its deadline."""
+
+    eta_us: int
+
+
 class Seen(msgspec.Struct, frozen=True, tag="seen"):
     """The source entry was dealt with before."""
 
     entry: str
 
 
-Answer = Admitted | Duplicate | Conflict | Full | Seen
+Answer = Admitted | Duplicate | Conflict | Full | Heavy | Flooded | Late | Seen
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +95,51 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     letter: str | None = None
     id: str | None = None
     answer_ttl_s: int = 0
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call of an operation takes of one limit; field names are those of `shared/pacing.lua`."""
+
+    name: str
+    per: str
+    kind: str
+    most: int
+    window_us: int
+    cost: int
+    weighted: bool
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What every call of an operation takes, and how long one may be under way."""
+
+    hold_us: int
+    needs: list[Need]
+
+
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a claim holds of one limit."""
+
+    key: str
+    name: str
+    kind: str
+    most: int
+    window_us: int
+    cost: int
+
+
+class Lesson(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an answer taught about a shared limit, or about a gate; it only ever tightens."""
+
+    limit: str
+    """Key of the limit or gate."""
+    close_us: int | None = None
+    """Nobody may use it for so long."""
+    left: int | None = None
+    """What the vendor says is left."""
+    most: int | None = None
+    """The vendor's own limit, where it is lower than the declared one."""
+    reset_us: int | None = None
+    """How long until what is left is reset."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +163,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     deadline_us: int
     history: str
     lease_us: int = 0
+    costs: dict[str, int] | None = None
+    permit: int = 0
+    """The fence under which its slots were taken."""
+    permits: list[Permit] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +183,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """The answer to a claim: work, or when there will be some."""
+    """The answer to a claim: work, and when there may be more."""
 
     now_us: int
     claims: tuple[Claim, ...] = ()
     due_us: int | None = None
+    forgot: bool = False
+    """Redis holds another state than the one this process knows: nothing is given until that is dealt with."""
+
+
+Slots = Literal["unused", "answered", "doubt", "lost"]
+"""What became of a claim's request, as far as the vendor's own count goes; see `shared/release.lua`."""
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -130,6 +208,10 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # Factories, because a plain default of 0 would be left out of what is sent, and the script compares these.
     answer_ttl_s: int = msgspec.field(default_factory=int)
     scope_ttl_s: int = msgspec.field(default_factory=int)
+    slots: Slots
+    costs: dict[str, int] | None = None
+    """Actual costs, by limit, of those whose cost is only known afterwards."""
+    lessons: list[Lesson] | None = None
     result: str | None = None
     letter: str | None = None
     due_us: int | None = None
@@ -159,6 +241,87 @@ class Live:
     body: bytes
     position: int | None
     due_us: int | None
+    eta_us: int | None = None
+    held: "Held | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What keeps a lane's next call from starting."""
+
+    reason: HoldReason
+    detail: str
+    until_us: int | None
+    """None: until somebody acts."""
+    key: str
+    """Of the limit or gate."""
+    limit: str | None = None
+    most: int = 0
+    window_us: int = 0
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How one limit of a lane stands."""
+
+    key: str
+    name: str
+    kind: str
+    most: int
+    window_us: int
+    used: int
+    learned: int | None
+    """The lower limit that the vendor was seen to apply."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneState:
+    """How one lane stands."""
+
+    lane: str
+    live: int
+    waiting: int
+    oldest_us: int | None
+    """When its head was put there."""
+    eta_us: int | None
+    """When the last of those that wait will start."""
+    held: Held | None
+    budgets: tuple[Budget, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """Why a gate or a limit is closed, and until when."""
+
+    key: str
+    reason: HoldReason
+    detail: str
+    until_us: int | None
+    """None: until somebody acts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What the queue holds, and the memory it takes."""
+
+    calls: int
+    """That have not ended."""
+    call_bytes: int
+    memory_bytes: int
+    memory_high_bytes: int
+    """The mark above which nothing new is taken."""
+    flooded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """What monitoring is told of the queue."""
+
+    load: Load
+    calls: dict[str, int]
+    """Calls that have not ended, by connector."""
+    closed: list[Closing]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,17 @@ import uvicorn
 import uvloop
 
 from gateway import telemetry
-from gateway.app import Gateway, load_catalog, open_gateway
+from gateway.app import Gateway, grace_us, load_catalog, open_gateway
+from gateway.chores import check_epoch, chores
 from gateway.entrypoints import api
-from gateway.entrypoints.bus import Bus, Sweeper
-from gateway.entrypoints.worker import Chore, Worker, keep_house
+from gateway.entrypoints.bus import Bus
+from gateway.entrypoints.worker import Parts as WorkerParts
 from gateway.entrypoints.worker import Terms as WorkerTerms
-from gateway.lanes.fleet import Epoch
+from gateway.entrypoints.worker import Worker, keep_house
+from gateway.flow.lane_control import LaneControl
+from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.settings import LOOPBACK, Settings
-from schemas.topics import GROUP
 
 log = structlog.get_logger()
 
@@ -43,7 +45,8 @@ def worker_of(gateway: Gateway) -> Worker:
     settings = gateway.settings
     terms = WorkerTerms(
         concurrency=settings.concurrency,
-        grace_us=int((settings.start_within + settings.lease_guard) * 1_000_000),
+        batch=settings.script_batch,
+        grace_us=grace_us(settings),
         reap_batch=REAP_BATCH,
         reap_lease_us=REAP_LEASE_US,
         reap_gap_us=int(max(REAP_GAP_S, 4 * settings.reap_every) * 1_000_000),
@@ -51,7 +54,14 @@ def worker_of(gateway: Gateway) -> Worker:
         redis_wait_s=settings.redis_wait,
         drain_s=settings.drain,
     )
-    return Worker(gateway.lanes, gateway.delivery, gateway.signals, ambient=gateway.ambient, terms=terms)
+    parts = WorkerParts(
+        lanes=gateway.lanes,
+        delivery=gateway.delivery,
+        agenda=gateway.signals.agenda,
+        epoch=gateway.epoch,
+        forgot=lambda: check_epoch(gateway),
+    )
+    return Worker(parts, ambient=gateway.ambient, terms=terms)
 
 
 def bus_of(gateway: Gateway) -> Bus:
@@ -59,39 +69,6 @@ def bus_of(gateway: Gateway) -> Bus:
     settings = gateway.settings
     url = settings.bus_url or settings.state_url
     return Bus(url, gateway.topics.calls, gateway.intake, consumer=gateway.ambient.worker, batch=settings.intake_batch)
-
-
-def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
-    """List a worker's housekeeping."""
-    settings = gateway.settings
-    sweeper = Sweeper(gateway.lanes, gateway.redis, gateway.topics.calls, gateway.fleet, most_alone=settings.max_alone)
-    epoch = Epoch(gateway.redis, gateway.shard, settings.data / "epoch", gateway.ambient.new_id)
-
-    async def look_after_bus() -> None:
-        await epoch.check(
-            lambda expected, found: gateway.alerts.publish("gateway.epoch_lost", {"expected": expected, "found": found})
-        )
-        if await gateway.fleet.ensure_group(gateway.topics.calls):
-            log.warning("bus.group_created", stream=gateway.topics.calls)
-        if await bus.ensure_running():
-            log.warning("bus.restarted", stream=gateway.topics.calls)
-
-    async def sweep() -> None:
-        await sweeper.sweep(gateway.intake, dead_idle_ms=int(settings.beat_every * 1000))
-
-    async def trim() -> None:
-        wait_us, keep_us = int(settings.foreign_wait * 1e6), int(settings.keep_events * 1e6)
-        await gateway.lanes.trim(gateway.topics.calls, GROUP, keep_us=0, wait_us=wait_us)
-        for stream in (gateway.topics.results, gateway.topics.events):
-            await gateway.lanes.trim(stream, "", keep_us=keep_us, wait_us=wait_us)
-
-    return [
-        Chore(name="beat", every_s=settings.beat_every, run=gateway.fleet.beat),
-        Chore(name="bus", every_s=settings.beat_every, run=look_after_bus),
-        Chore(name="sweep", every_s=settings.beat_every, run=sweep),
-        Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
-        Chore(name="trim", every_s=settings.trim_every, run=trim),
-    ]
 
 
 async def run_worker(settings: Settings) -> None:
@@ -135,14 +112,18 @@ async def run_api(settings: Settings) -> None:
 
 
 def _api_parts(gateway: Gateway) -> api.ApiParts:
+    overview = Overview(gateway.redis, gateway.shard, high_bytes=gateway.settings.memory_high)
     return api.ApiParts(
         intake=gateway.intake,
         status=gateway.status,
+        lanes=LaneControl(gateway.lanes, overview, gateway.catalog),
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,
+        gauges=overview.gauges,
         asyncapi=lambda: api.asyncapi.document(gateway.topics),
         max_body_bytes=gateway.settings.max_event_bytes,
+        queue_bytes=gateway.settings.queue_bytes,
         ambient=gateway.ambient,
     )
 
@@ -167,6 +148,8 @@ async def _joined(gateway: Gateway, stop: asyncio.Event) -> bool:
         try:
             await gateway.fleet.beat()
             await gateway.fleet.ensure_group(gateway.topics.calls)
+            await gateway.lanes.declare()
+            await check_epoch(gateway)
         except PASSING as error:
             log.warning("redis.away", error=type(error).__name__)
             with contextlib.suppress(TimeoutError):

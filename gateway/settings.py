@@ -46,6 +46,19 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         100_000, ge=1, description="Calls one lane may hold; more are refused, so one dead vendor cannot fill Redis."
     )
+    queue_bytes: int = Field(
+        1_073_741_824,
+        ge=1024,
+        description="Bytes that all waiting calls of a tenant may take together; more are refused.",
+    )
+    memory_high: int = Field(
+        2_147_483_648,
+        ge=1_048_576,
+        description="Bytes of Redis memory at which the bus is paused and HTTP refuses; 80 % of its maxmemory if that is less.",
+    )
+    memory_low: float = Field(
+        0.9, gt=0, le=1, description="Share of the high watermark below which the bus is read again."
+    )
     concurrency: int = Field(256, ge=1, le=10_000, description="Calls one worker has under way at most.")
     intake_batch: int = Field(
         128, ge=1, le=256, description="Events read from the bus at once; more would hold Redis too long."

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+from collections import Counter as CountedBy
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,10 +20,16 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from gateway.ports import Gauges
+from schemas.lifecycle import HoldReason
+
 EXPOSITION_TYPE: Final = CONTENT_TYPE_LATEST
 MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+_WAITS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +49,41 @@ ATTEMPTS = Name(
 )
 DURATION = Name("sluice_upstream_duration_seconds", "Duration of attempts at vendors.", ("connector", "operation"))
 EVENTS = Name("sluice_events", "Events by fate, as counted in Redis; `live` calls have not ended.", ("fate",))
+QUEUE_CALLS = Name("sluice_queue_calls", "Calls that have not ended.", ("connector",))
+QUEUE_BYTES = Name("sluice_queue_bytes", "Bytes that the calls in the queue take; bounded by SLUICE_QUEUE_BYTES.")
+FLOODED = Name("sluice_queue_flooded", "1 while the queue is above its high watermark and takes nothing new.")
+MEMORY = Name("sluice_redis_memory_bytes", "Memory of the working state's Redis.")
+GATES = Name("sluice_gates_closed", "Gates and limits that are closed, by why.", ("reason",))
+REFUSALS = Name("sluice_refusals_total", "Calls refused before they had a place in a lane, by failure.", ("class",))
+LIMITED = Name(
+    "sluice_rate_limited_total", "Answers in which the vendor asked to slow down.", ("connector", "operation")
+)
+WAIT = Name(
+    "sluice_queue_wait_seconds", "From accepting a call to the start of its first attempt.", ("connector", "operation")
+)
 BUILD = Name("sluice_build_info", "Always 1; the labels say what runs.", ("version", "python"))
-NAMES: Final = (CALLS, ATTEMPTS, DURATION, EVENTS, BUILD)
+NAMES: Final = (
+    CALLS,
+    ATTEMPTS,
+    DURATION,
+    WAIT,
+    LIMITED,
+    REFUSALS,
+    EVENTS,
+    QUEUE_CALLS,
+    QUEUE_BYTES,
+    FLOODED,
+    MEMORY,
+    GATES,
+    BUILD,
+)
 
 _calls = Counter(CALLS.name, CALLS.help, CALLS.labels)
 _attempts = Counter(ATTEMPTS.name, ATTEMPTS.help, ATTEMPTS.labels)
 _durations = Histogram(DURATION.name, DURATION.help, DURATION.labels, buckets=_BUCKETS)
+_waits = Histogram(WAIT.name, WAIT.help, WAIT.labels, buckets=_WAITS)
+_limited = Counter(LIMITED.name, LIMITED.help, LIMITED.labels)
+_refusals = Counter(REFUSALS.name, REFUSALS.help, REFUSALS.labels)
 
 
 def record_attempt(connector: str, operation: str, *, status: int | None, duration_s: float) -> None:
@@ -61,37 +97,63 @@ def record_end(connector: str, operation: str, *, outcome: str) -> None:
     _calls.labels(connector, operation, outcome).inc()
 
 
+def record_wait(connector: str, operation: str, *, wait_s: float) -> None:
+    """Note how long a call waited for its first attempt."""
+    _waits.labels(connector, operation).observe(wait_s)
+
+
+def record_limited(connector: str, operation: str) -> None:
+    """Count one answer in which the vendor asked to slow down."""
+    _limited.labels(connector, operation).inc()
+
+
+def record_refusal(failure: str) -> None:
+    """Count one call that was refused on its way in."""
+    _refusals.labels(failure).inc()
+
+
 def status_class(status: int | None) -> str:
     """Return `2xx` and the like, or `none`."""
     return "none" if status is None else f"{status // 100}xx"
 
 
-def exposition(events: Mapping[str, int]) -> bytes:
-    """Return every metric in Prometheus' text format; `events` are the counts by fate."""
+def exposition(events: Mapping[str, int], gauges: Gauges | None = None) -> bytes:
+    """Return every metric in Prometheus' text format; `events` are the counts by fate, None is a queue nobody could look at."""
     registry = REGISTRY
     if os.environ.get(MULTIPROCESS):
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     own = CollectorRegistry()
-    own.register(_Facts(events))
+    own.register(_Facts(events, gauges))
     return generate_latest(registry) + generate_latest(own)
 
 
 class _Facts:
     """Metrics that are looked up at a scrape instead of counted."""
 
-    def __init__(self, events: Mapping[str, int]) -> None:
+    def __init__(self, events: Mapping[str, int], gauges: Gauges | None) -> None:
         self._events = events
+        self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
         """Yield them."""
-        build = GaugeMetricFamily(BUILD.name, BUILD.help, labels=BUILD.labels)
-        build.add_metric([version("sluice"), ".".join(map(str, sys.version_info[:3]))], 1)
-        yield build
-        fates = GaugeMetricFamily(EVENTS.name, EVENTS.help, labels=EVENTS.labels)
-        for fate, count in sorted(self._events.items()):
-            fates.add_metric([fate], count)
-        yield fates
+        yield _family(BUILD, {(version("sluice"), ".".join(map(str, sys.version_info[:3]))): 1})
+        yield _family(EVENTS, {(fate,): count for fate, count in sorted(self._events.items())})
+        if self._gauges is None:
+            return
+        load, reasons = self._gauges.load, CountedBy(one.reason for one in self._gauges.closed)
+        yield _family(QUEUE_CALLS, {(name,): count for name, count in sorted(self._gauges.calls.items())})
+        yield _family(QUEUE_BYTES, {(): load.call_bytes})
+        yield _family(FLOODED, {(): int(load.flooded)})
+        yield _family(MEMORY, {(): load.memory_bytes})
+        yield _family(GATES, {(reason,): reasons[reason] for reason in HoldReason})
+
+
+def _family(name: Name, samples: Mapping[tuple[str, ...], float]) -> Metric:
+    family = GaugeMetricFamily(name.name, name.help, labels=name.labels)
+    for labels, value in samples.items():
+        family.add_metric(labels, value)
+    return family
 
 
 # ---------------------------------------------------------------------------------------------------------------- logs

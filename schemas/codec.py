@@ -62,6 +62,13 @@ def depth(value: object) -> int:
     return deepest
 
 
+def pointed(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Split what msgspec says of a value into a JSON pointer (RFC 6901; empty for the value itself) and the words."""
+    words, _, path = str(error).partition(" - at `$")
+    known = path.rstrip("`").partition("[...]")[0]  # so msgspec writes a key of a mapping that it does not name
+    return known.replace(".", "/").replace("[", "/").replace("]", ""), words
+
+
 def canonical(value: object) -> bytes:
     """Encode with sorted keys, so that equal values give equal bytes."""
     return _sorted.encode(value)

@@ -18,6 +18,21 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool
 
 
+class RateReading(msgspec.Struct, frozen=True, kw_only=True):
+    """One budget as the vendor reports it; None is what it does not tell."""
+
+    bucket: str = ""
+    """The vendor's name for it, in lower case."""
+    limit_name: str | None = None
+    """The declared limit it speaks of, where the manifest says so."""
+    most: int | None = None
+    """Calls, or whatever it counts, per window."""
+    left: int | None = None
+    reset_s: float | None = None
+    """Seconds until it is full again, from 0 to 24 h."""
+    window_s: float | None = None
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt's end: a result, or a failure with its effect evidence."""
 
@@ -29,9 +44,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reply: Reply | None = None
     retry_after_s: float | None = None
     spends_attempt: bool = True
-    """False when the vendor only asked us to wait (429) or nothing of ours was tried."""
+    """False when the vendor only asked us to wait or nothing of ours was tried."""
     duration_ms: int = 0
     bytes_out: int = 0
+    rates: tuple[RateReading, ...] = ()
+    """What the answer says about the vendor's budgets."""
+    limited: bool = False
+    """The vendor said "slow down": whoever shares its limit waits as well."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

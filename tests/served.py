@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import uvicorn
 
 from gateway import roles
 from gateway.app import Gateway, open_gateway
+from gateway.chores import check_epoch, chores
 from gateway.entrypoints import api
 from gateway.entrypoints.worker import keep_house
 from gateway.settings import Settings
@@ -31,6 +32,40 @@ class Served:
         """POST one call and wait for its end."""
         headers = {"Prefer": "wait=20", **more.pop("headers", {})}
         return await self.http.post("/v1/calls", json={"tool": tool, "arguments": arguments, **more}, headers=headers)
+
+
+def people(folder: Path, agents: Mapping[str, str], operators: Mapping[str, str] | None = None) -> str:
+    """Declare agents with their scope and operators with their role; each has a key, which `bearer` shows."""
+    declared = [("Agent", name, f'allow: ["{scope}"]') for name, scope in agents.items()]
+    declared += [("Operator", name, f"roles: [{role}]") for name, role in (operators or {}).items()]
+    text = ""
+    for kind, name, may in declared:
+        file = folder / name
+        file.write_text(key_of(name))
+        text += (
+            f"\n---\napiVersion: sluice/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nkey: ${{file:{file}}}\n{may}\n"
+        )
+    return text
+
+
+def key_of(name: str) -> str:
+    """Return the key of one of the `people`."""
+    return f"key-of-{name}"
+
+
+def bearer(name: str) -> dict[str, str]:
+    """Return the header with which one of the `people` asks."""
+    return {"Authorization": f"Bearer {key_of(name)}"}
+
+
+def assert_problem(answer: httpx2.Response, status: int, failure: str | None) -> dict[str, Any]:
+    """Check that an answer is a whole problem of this status and failure class, and return it."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert (body["status"], body["class"]) == (status, failure)
+    assert {"type", "title", "detail", "effect", "retryable", "fingerprint", "errors"} <= set(body)
+    return body
 
 
 @asynccontextmanager
@@ -70,8 +105,10 @@ async def listening(app: Any) -> AsyncIterator[str]:
 async def _working(gateway: Gateway) -> AsyncIterator[None]:
     worker, bus = roles.worker_of(gateway), roles.bus_of(gateway)
     await gateway.fleet.beat()
+    await gateway.lanes.declare()
+    await check_epoch(gateway)
     await bus.start()
-    house = [asyncio.create_task(keep_house(chore)) for chore in roles.chores(gateway, worker, bus)]
+    house = [asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)]
     working = asyncio.create_task(worker.run())
     yield
     await bus.stop()

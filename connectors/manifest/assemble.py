@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from connectors.declared import Agent, Auth, Connection, Egress, Operation, Operator
+from connectors.declared import Agent, Auth, Connection, Egress, Limit, Operation, Operator, Use
+from connectors.limits import at_once
 from connectors.manifest.build_state import OAUTH2
 from connectors.manifest.model import (
     TOOL_SEPARATOR,
@@ -12,11 +13,15 @@ from connectors.manifest.model import (
     AuthField,
     ConnectionManifest,
     ConnectorManifest,
+    LimitManifest,
     OperationManifest,
     OperatorManifest,
-    Part,
+    UseField,
+    WeightedUse,
 )
 from connectors.manifest.origin import host_of
+from connectors.manifest.part import Part
+from connectors.manifest.rates_model import rate_rules
 from connectors.manifest.secret_reference import Reference
 from connectors.secret import MissingSecret, Secret, resolve
 from schemas.effect import OperationClass
@@ -69,6 +74,36 @@ def _operation(manifest: ConnectorManifest, name: str, own: OperationManifest, a
         unavailable=OAUTH2 if auth.type == "oauth2" else None,
         title=own.title,
         description=own.description,
+        uses=tuple(_uses(manifest, own)),
+        rates=rate_rules(manifest.rate_headers),
+    )
+
+
+def _uses(manifest: ConnectorManifest, own: OperationManifest) -> Iterator[Use]:
+    costs = manifest.defaults.limits if own.limits is None else own.limits
+    for name, declared in manifest.limits.items():
+        cost = costs.get(name, 0)
+        if cost != 0:
+            yield _use(_limit(name, declared), cost)
+
+
+def _use(limit: Limit, cost: UseField) -> Use:
+    if isinstance(cost, WeightedUse):
+        return Use(limit=limit, cost=cost.estimate.plus, estimate=cost.estimate.path, actual=cost.actual)
+    return Use(limit=limit, cost=cost)
+
+
+def _limit(name: str, declared: LimitManifest) -> Limit:
+    if declared.rate is None:
+        most = declared.concurrency or 1
+        return Limit(name=name, per=declared.per, kind="concurrency", most=most, window_us=0, text=at_once(most))
+    return Limit(
+        name=name,
+        per=declared.per,
+        kind=declared.mode,
+        most=declared.rate.count,
+        window_us=round(declared.rate.window_s * 1_000_000),
+        text=declared.rate.text,
     )
 
 

@@ -26,8 +26,6 @@ APPROVAL = "approvals cannot be given in this version: calls are rejected with a
 _CONTRACT = "is not checked in this version: a response is passed on as it came"
 
 UNBUILT = (
-    # Limits are used by name only, so this row also speaks for every `limits:` below it.
-    Unbuilt(("limits",), "limits are not paced in this version: calls are sent as they come"),
     Unbuilt(("auth", "type"), OAUTH2, only="oauth2"),
     Unbuilt(
         ("defaults", "breaker"),

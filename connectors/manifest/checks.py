@@ -7,22 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from connectors.manifest.build_state import unbuilt
+from connectors.manifest.limit_checks import check_limits
 from connectors.manifest.operation_checks import check_operation
 from connectors.manifest.origin import allowed_host_fault, covered, host_of, is_absolute, url_fault
 from connectors.manifest.problem import Finding, Path, quoted, suggestion
+from connectors.manifest.rates_model import rate_findings
 
 
 def check_connector(tree: dict[str, Any]) -> Iterator[Finding]:
     """Yield what is wrong or worth knowing, beyond the shape of the keys."""
     yield from _addresses(tree)
-    yield from _limits(tree)
-    limits = mapping(tree, "limits")
-    yield from _uses(mapping(tree, "defaults", "limits"), limits, ("defaults", "limits"))
+    yield from check_limits(tree)
+    yield from rate_findings(tree)
     operations = mapping(tree, "operations")
     for name, operation in operations.items():
         if isinstance(operation, dict):
-            path = ("operations", name)
-            yield from _uses(mapping(operation, "limits"), limits, (*path, "limits"))
             yield from check_operation(name, operations, auth_header(tree))
     yield from unbuilt(tree)
 
@@ -85,21 +84,3 @@ def _addresses(tree: dict[str, Any]) -> Iterator[Finding]:
             yield from address_findings(token_url, tree, path)
         else:
             yield Finding(path=path, message="token_url: must be an address, or a path that starts with /")
-
-
-def _limits(tree: dict[str, Any]) -> Iterator[Finding]:
-    for name, limit in mapping(tree, "limits").items():
-        if not isinstance(limit, dict):
-            continue
-        path = ("limits", name)
-        if ("rate" in limit) == ("concurrency" in limit):
-            yield Finding(path=path, at_key=True, message=f"{name}: a limit is either a rate or a concurrency")
-        elif "mode" in limit and "concurrency" in limit:
-            yield Finding(path=(*path, "mode"), at_key=True, message="mode: only a rate has a mode")
-
-
-def _uses(uses: dict[str, Any], limits: dict[str, Any], path: Path) -> Iterator[Finding]:
-    for name in uses:
-        if name not in limits:
-            hint = suggestion(name, limits) or "declare it under the connector's limits"
-            yield Finding(path=(*path, name), at_key=True, message=f"unknown limit {quoted(name)}", hint=hint)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from connectors.catalog import Catalog
+from connectors.declared import Operation, Use
 from connectors.manifest.assemble import egress_of, inherit
 from connectors.manifest.document import Document
 from connectors.manifest.model import ConnectorManifest
@@ -28,27 +29,40 @@ def explain(catalog: Catalog, tool: str) -> list[Explained]:
     if operation is None or operation.connector not in catalog.connectors:
         return []
     connector = catalog.connectors[operation.connector]
-    effective = _effective(connector.manifest, operation.name)
+    effective = _effective(connector.manifest, operation)
     return [
         Explained(".".join(path), _text(value), _origin(connector.document, operation.name, path))
         for path, value in _leaves(effective, ())
     ]
 
 
-def _effective(manifest: ConnectorManifest, name: str) -> dict[str, Any]:
-    own, defaults, egress = manifest.operations[name], manifest.defaults, egress_of(manifest)
+def _effective(manifest: ConnectorManifest, operation: Operation) -> dict[str, Any]:
+    own, defaults, egress = manifest.operations[operation.name], manifest.defaults, egress_of(manifest)
     parts = own.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
         **{key: value for key, value in parts.items() if value not in ("", {})},
         "timeout": str(own.timeout or defaults.timeout),
         "retry": inherit(defaults.retry, own.retry).model_dump(mode="json"),
         "contract": inherit(defaults.contract, own.contract).model_dump(mode="json"),
-        "limits": parts.get("limits", defaults.model_dump(mode="json")["limits"]),
+        "limits": {use.limit.name: _use(use) for use in operation.uses},
         "breaker": defaults.breaker.model_dump(mode="json"),
         "base_url": manifest.base_url,
         "auth": manifest.auth.model_dump(mode="json", by_alias=True),
         "egress": {"allow_hosts": list(egress.allow_hosts), "allow_private": egress.allow_private},
     }
+
+
+def _use(use: Use) -> str:
+    limit = use.limit
+    told = f"{_cost(use)} of {limit.text} per {limit.per}"
+    told += "" if limit.kind == "concurrency" else f", {limit.kind}"
+    return told + (f", settled at {use.actual}" if use.actual is not None else "")
+
+
+def _cost(use: Use) -> str:
+    if use.estimate is None:
+        return str(use.cost)
+    return f"{use.estimate} + {use.cost}" if use.cost else use.estimate
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

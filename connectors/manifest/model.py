@@ -3,14 +3,10 @@
 Shape only: what needs two keys or two documents to judge is in `checks`. Secrets appear as references, never as values.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     StrictBool,
@@ -18,23 +14,14 @@ from pydantic import (
     Tag,
 )
 
+from connectors.manifest.part import HeaderName, LimitName, Part, Pointer, matching
+from connectors.manifest.rates_model import RateHeaders
 from connectors.manifest.secret_reference import SecretReference
 from connectors.manifest.units import Duration, DurationField, Percentage, PercentageField, RateField
 from schemas.effect import OperationClass
 
 API_VERSION = "sluice/v1"
 TOOL_SEPARATOR = "."
-
-
-def _matching(pattern: str, sentence: str) -> Any:
-    compiled = re.compile(pattern, re.ASCII)
-
-    def check(text: str) -> str:
-        if compiled.fullmatch(text) is None:
-            raise ValueError(sentence)
-        return text
-
-    return AfterValidator(check)
 
 
 def _as_text(value: Any) -> Any:
@@ -46,28 +33,21 @@ def _as_text(value: Any) -> Any:
 
 ConnectorName = Annotated[
     str,
-    _matching(
+    matching(
         r"[a-z][a-z0-9_-]{0,62}",
         "must be lower-case letters, digits, - and _, starting with a letter: tool names begin with it",
     ),
 ]
-Name = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}", "must be letters, digits and . _ @ -")]
+Name = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}", "must be letters, digits and . _ @ -")]
 OperationName = Annotated[
-    str, _matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", "must be words of letters, digits, - and _ joined by dots")
+    str, matching(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", "must be words of letters, digits, - and _ joined by dots")
 ]
-LimitName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,64}", "must be letters, digits, - and _")]
-HeaderName = Annotated[str, _matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", "is not a header name")]
-ParameterName = Annotated[str, _matching(r"[^\x00-\x20&=#]{1,128}", "is not a parameter name")]
+ParameterName = Annotated[str, matching(r"[^\x00-\x20&=#]{1,128}", "is not a parameter name")]
 _WRITTEN = BeforeValidator(_as_text, json_schema_input_type=str | int | float | bool)
-Template = Annotated[str, _WRITTEN, _matching(r"[^\x00-\x1f\x7f]*", "must be one line of text")]
-Pointer = Annotated[str, _matching(r"(/([^~]|~[01])*)?", "must be a JSON pointer such as /usage/total_tokens")]
+Template = Annotated[str, _WRITTEN, matching(r"[^\x00-\x1f\x7f]*", "must be one line of text")]
 ToolPattern = Annotated[
-    str, _matching(r"[A-Za-z0-9_.*?-]{1,256}", "must be a tool such as crm.contacts.create or a pattern such as crm.*")
+    str, matching(r"[A-Za-z0-9_.*?-]{1,256}", "must be a tool such as crm.contacts.create or a pattern such as crm.*")
 ]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
 
 class ConnectorMetadata(Part):
@@ -113,7 +93,7 @@ class Egress(Part):
     allow_private: StrictBool = Field(default=False, description="Also plain http, and loopback and private addresses.")
 
 
-class Limit(Part):
+class LimitManifest(Part):
     """A named budget, shared by every worker: a rate or a concurrency."""
 
     rate: RateField | None = None
@@ -138,7 +118,7 @@ def _use_kind(value: Any) -> str:
     return "weighted" if isinstance(value, dict | WeightedUse) else "plain"
 
 
-Use = Annotated[
+UseField = Annotated[
     Annotated[StrictInt, Field(ge=0, le=1_000_000), Tag("plain")] | Annotated[WeightedUse, Tag("weighted")],
     Discriminator(_use_kind),
 ]
@@ -169,7 +149,7 @@ class Contract(Part):
 class Defaults(Part):
     """What an operation inherits when it says nothing; what this says nothing about is built in, here."""
 
-    limits: dict[LimitName, Use] = Field({}, description="An operation's own `limits` replace these as a whole.")
+    limits: dict[LimitName, UseField] = Field({}, description="An operation's own `limits` replace these as a whole.")
     timeout: DurationField = Field(Duration.parse("10s"), description="Total time of one attempt.")
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
@@ -179,8 +159,8 @@ class Defaults(Part):
 class Request(Part):
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
     path: str = Field(description="Starts with /; {name} stands for an argument, encoded as one segment.")
-    query: dict[ParameterName, Template] = {}
-    headers: dict[HeaderName, Template] = {}
+    query: dict[ParameterName, Template] = Field({})
+    headers: dict[HeaderName, Template] = Field({})
 
 
 class Idempotency(Part):
@@ -201,7 +181,7 @@ class Match(Part):
 
 class Readback(Part):
     operation: str
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field({})
     match: Match
 
 
@@ -214,7 +194,7 @@ class OperationManifest(Part):
     contract: Contract | None = None
     approval: Approval | None = None
     readback: Readback | None = None
-    limits: dict[LimitName, Use] | None = None
+    limits: dict[LimitName, UseField] | None = None
     timeout: DurationField | None = None
     retry: Retry | None = None
     title: str = ""
@@ -231,7 +211,8 @@ class ConnectorManifest(Document):
     base_url: str
     auth: AuthField = NoAuth()
     egress: Egress = Egress()
-    limits: dict[LimitName, Limit] = {}
+    limits: dict[LimitName, LimitManifest] = Field({})
+    rate_headers: RateHeaders = RateHeaders()
     defaults: Defaults = Defaults()
     operations: dict[OperationName, OperationManifest] = Field(min_length=1)
 
@@ -245,7 +226,7 @@ class ConnectionManifest(Document):
     kind: Literal["Connection"]
     metadata: ConnectionMetadata
     base_url: str | None = None
-    secrets: dict[str, SecretReference] = {}
+    secrets: dict[str, SecretReference] = Field({})
 
 
 class PrincipalMetadata(Part):

@@ -51,17 +51,13 @@ class Bus:
         """`consumer` is unique to this process; `batch` bounds one read."""
         self._stream = stream
         self._intake = intake
+        self.paused = False
         self._broker = RedisBroker(url, logger=_quiet(), apply_types=False)
         sub = StreamSub(stream, group=GROUP, consumer=consumer, batch=True, max_records=batch, polling_interval=POLL_MS)
         self._subscriber = self._broker.subscriber(
             stream=sub, ack_policy=AckPolicy.MANUAL, parser=_parse, decoder=_decode
         )
         self._subscriber(self._take_in)
-
-    @property
-    def broker(self) -> RedisBroker:
-        """FastStream's broker, for the AsyncAPI document."""
-        return self._broker
 
     async def start(self) -> None:
         """Begin to read; the group must exist."""
@@ -71,9 +67,19 @@ class Bus:
         """Finish the batch in hand and read no more."""
         await self._broker.stop()
 
+    async def pause(self) -> None:
+        """Read no more for now: what is published waits on the stream."""
+        self.paused = True
+        await self._subscriber.stop()
+
+    async def resume(self) -> None:
+        """Read again."""
+        self.paused = False
+        await self._subscriber.start()
+
     async def ensure_running(self) -> bool:
         """Start again a subscription that gave up (its group was gone); true when it had."""
-        if self._subscriber.running:
+        if self.paused or self._subscriber.running:
             return False
         await self._subscriber.start()
         return True

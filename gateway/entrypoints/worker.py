@@ -4,15 +4,15 @@ Sleeps until a wake-up or the next due time; it never polls a busy queue and nev
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
 from gateway.flow.delivery import Delivery
+from gateway.lanes.fleet import Epoch
 from gateway.lanes.queue import PASSING, Lanes
-from gateway.lanes.signals import Signals
+from gateway.lanes.signals import Agenda
 from gateway.ports import Ambient, Claim, Claims
 
 log = structlog.get_logger()
@@ -45,11 +45,13 @@ async def keep_house(chore: Chore) -> None:
 class Worker:
     """Claims and delivers until it is told to stop."""
 
-    def __init__(self, lanes: Lanes, delivery: Delivery, signals: Signals, *, ambient: Ambient, terms: "Terms") -> None:
+    def __init__(self, parts: "Parts", *, ambient: Ambient, terms: "Terms") -> None:
         """`ambient.worker` names the claims of this process."""
-        self._lanes = lanes
-        self._delivery = delivery
-        self._signals = signals
+        self._lanes = parts.lanes
+        self._delivery = parts.delivery
+        self._agenda = parts.agenda
+        self._epoch = parts.epoch
+        self._forgot = parts.forgot
         self._ambient = ambient
         self._terms = terms
         self._sequence = 0
@@ -64,25 +66,27 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`; then let what is under way end, at most the drain time."""
+        self._lanes.moved = self._agenda.plan
         while not self._stopping.is_set():
             room = self._terms.concurrency - len(self._under_way)
             if room <= 0:
-                await self._wait(self._room, None)
+                await self._room_again()
                 continue
-            self._signals.work.clear()
+            self._agenda.clear()
             asked_s = self._ambient.monotonic()
             claims = await self._claim(room)
             for claim in claims.claims:
                 self._start(claim, asked_s)
-            if not claims.claims:
-                await self._wait(self._signals.work, claims)
+            if len(claims.claims) < min(room, self._terms.batch):
+                self._agenda.plan(claims.now_us, claims.due_us)
+                await self._agenda.sleep(LOOK_EVERY_S)
         await self._drain()
 
     def stop(self) -> None:
         """Claim no more."""
         self._stopping.set()
         self._room.set()
-        self._signals.work.set()
+        self._agenda.now()
 
     async def reap(self) -> int:
         """Settle claims whose workers were lost."""
@@ -95,13 +99,27 @@ class Worker:
         await asyncio.gather(*(self._delivery.recover(claim) for claim in claims))
         return len(claims)
 
+    async def end_overdue(self) -> int:
+        """End waiting calls whose deadline has passed; a lane that is closed for hours does not keep them."""
+        terms = self._terms
+        claims = await self._lanes.overdue(most=terms.reap_batch, lease_us=terms.reap_lease_us)
+        await asyncio.gather(*(self._delivery.expire(claim) for claim in claims))
+        return len(claims)
+
     async def _claim(self, room: int) -> Claims:
         self._sequence += 1
         while True:
             try:
-                return await self._lanes.claim(
-                    self._ambient.worker, self._sequence, room=room, grace_us=self._terms.grace_us
+                claims = await self._lanes.claim(
+                    self._ambient.worker,
+                    self._sequence,
+                    room=room,
+                    grace_us=self._terms.grace_us,
+                    epoch=self._epoch.name,
                 )
+                if not claims.forgot:
+                    return claims
+                await self._forgot()
             except Exception as error:
                 # Whatever it is, a worker that gave up would leave its lanes to nobody.
                 if not isinstance(error, PASSING):
@@ -129,13 +147,10 @@ class Worker:
         if settled != "settled":
             log.warning("claim.stale", call=claim.id, fence=claim.fence, answer=settled)
 
-    async def _wait(self, event: asyncio.Event, claims: Claims | None) -> None:
-        timeout_s = LOOK_EVERY_S
-        if claims is not None and claims.due_us is not None:
-            timeout_s = min(timeout_s, max(0.0, (claims.due_us - claims.now_us) / 1_000_000))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), timeout_s)
+    async def _room_again(self) -> None:
         self._room.clear()
+        if len(self._under_way) >= self._terms.concurrency and not self._stopping.is_set():
+            await self._room.wait()
 
     async def _drain(self) -> None:
         if self._under_way:
@@ -146,10 +161,24 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a worker works with."""
+
+    lanes: Lanes
+    delivery: Delivery
+    agenda: Agenda
+    epoch: Epoch
+    forgot: Callable[[], Awaitable[None]]
+    """Deals with a Redis that holds another state than before; claims go on afterwards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """The worker's limits and time spans."""
 
     concurrency: int
+    batch: int
+    """Most calls of one claim."""
     grace_us: int
     """Lease beyond a call's timeout."""
     reap_batch: int

@@ -11,17 +11,21 @@ import msgspec
 
 from connectors.catalog import Catalog, Unknown
 from connectors.declared import Connection, Operation
+from connectors.exchange import Lease
 from gateway.flow import settlements
 from gateway.flow.reports import Finished
 from gateway.flow.settlements import Tried
-from gateway.policy.admission import microseconds
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms, RetryBudget
 from gateway.policy.disposition import Case, Disposition, End, RetryAt, dispose
+from gateway.policy.learning import lessons
+from gateway.policy.plans import actual
+from gateway.policy.slots import fate
 from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
 from schemas.effect import REPEATABLE, Effect, OperationClass
 from schemas.failure import Failure
 from schemas.lifecycle import DEAD_LETTERED, CallState
+from schemas.moment import microseconds
 from schemas.outcome import Outcome
 from schemas.tool_call import ToolCall
 
@@ -36,8 +40,7 @@ class Vendor(Protocol):
         call: ToolCall,
         operation: Operation,
         connection: Connection | None,
-        *,
-        mark: Callable[[], Awaitable[bool]],
+        lease: Lease,
     ) -> Outcome:
         """Send the call once."""
 
@@ -46,7 +49,7 @@ WriteLetter = Callable[[Finished, str], Awaitable[str]]
 """Renders the letter of a finished call; the second argument is the retry verdict."""
 
 
-Observe = Callable[[ToolCall, Outcome, CallState | None], None]
+Observe = Callable[[Tried, CallState | None], None]
 """Is told of each attempt that was made, and with a state when the call ended; counts, and does nothing else."""
 
 
@@ -95,8 +98,9 @@ class Delivery:
             return await self._settle(self._tried(claim, call, obstacle, started_us, tried=False))
         if claim.run.tries == 0:
             self._budgets[call.connector] = self._budget(call.connector).earn(self._terms.budget)
-        outcome = await self._attempt(claim, call, operation)
-        return await self._settle(self._tried(claim, call, outcome, started_us, tried=True))
+        outcome = await self._attempt(claim, call, operation, held_since_s)
+        tried = self._tried(claim, call, outcome, started_us, tried=True)
+        return await self._settle(self._counted(tried, operation))
 
     async def recover(self, claim: Claim) -> Settled:
         """Settle a claim whose worker was lost: what may have been sent is in doubt, the rest goes back to its lane."""
@@ -111,7 +115,13 @@ class Delivery:
             spends_attempt=False,
         )
         # It may have been sent as early as it was claimed: the vendor's memory of our key is counted from there.
-        return await self._settle(replace(self._tried(claim, call, outcome, claim.run.since, tried=sent), crashed=True))
+        tried = self._tried(claim, call, outcome, claim.run.since, tried=sent)
+        return await self._settle(replace(tried, crashed=True, slots="lost"))
+
+    async def expire(self, claim: Claim) -> Settled:
+        """Settle a waiting call whose deadline has passed."""
+        call = _decode_call(claim.body)
+        return await self._settle(self._tried(claim, call, _LATE, self._now_us(), tried=False))
 
     async def cancel(self, claim: Claim) -> Settled:
         """Settle a claim that its caller withdrew before it started."""
@@ -119,7 +129,7 @@ class Delivery:
         outcome = _nothing(Failure.CANCELLED, "The caller cancelled the call before it started.")
         return await self._settle(self._tried(claim, call, outcome, self._now_us(), tried=False))
 
-    async def _attempt(self, claim: Claim, call: ToolCall, operation: Operation | None) -> Outcome:
+    async def _attempt(self, claim: Claim, call: ToolCall, operation: Operation | None, held_since_s: float) -> Outcome:
         if operation is None:
             return _nothing(Failure.INGEST_UNKNOWN_TOOL, f'The tool "{call.tool}" was removed while the call waited.')
         connection = self._parts.catalog().connection_for(operation, call.connection)
@@ -130,15 +140,26 @@ class Delivery:
         async def mark() -> bool:
             return await self._parts.queue.mark(Mark(claim.id, claim.fence))
 
-        return await self._parts.vendor.attempt(call, operation, connection, mark=mark)
+        # What is sent later could arrive after the lease, when its slots are somebody else's: the guard is for the way.
+        latest_s = held_since_s + self._terms.start_within_s + call.timeout_us / 1_000_000
+        lease = Lease(mark=mark, holds=lambda: self._ambient.monotonic() < latest_s)
+        return await self._parts.vendor.attempt(call, operation, connection, lease)
 
     def _tried(self, claim: Claim, call: ToolCall, outcome: Outcome, started_us: int, *, tried: bool) -> Tried:
         worker = self._ambient.worker
         return Tried(claim=claim, call=call, outcome=outcome, started_us=started_us, worker=worker, tried=tried)
 
+    def _counted(self, tried: Tried, operation: Operation | None) -> Tried:
+        """Add what becomes of the claim's slots, and what the vendor's answer taught about its limits."""
+        if operation is None:
+            return tried
+        taught = lessons(tried.call, operation.uses, tried.outcome, self._ambient.uniform)
+        costs = actual(operation, tried.outcome.result)
+        return replace(tried, slots=fate(tried.outcome), costs=costs, lessons=taught or None)
+
     async def _settle(self, tried: Tried) -> Settled:
         disposition = self._dispose(tried)
-        self._parts.observe(tried.call, tried.outcome, disposition.state if isinstance(disposition, End) else None)
+        self._parts.observe(tried, disposition.state if isinstance(disposition, End) else None)
         if isinstance(disposition, RetryAt):
             return await self._parts.queue.settle(settlements.deferral(tried, disposition))
         return await self._parts.queue.settle(await self._ending(tried, disposition))
@@ -196,7 +217,7 @@ class Delivery:
 def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us: int) -> Outcome | None:
     """Say why a claimed call may not be attempted any more, if it may not."""
     if now_us > call.deadline_us:
-        return _nothing(Failure.DEADLINE_PASSED, "The deadline passed before an attempt could start.")
+        return _LATE
     if claim.run.effect is Effect.UNKNOWN and not _window_open(operation, claim.run.first_us, now_us):
         last = settlements.history(claim)[-1]
         message = f"The vendor may have forgotten our key while the call waited. Before that: {last.message}"
@@ -206,6 +227,9 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
 
 def _nothing(failure: Failure, message: str) -> Outcome:
     return Outcome(effect=Effect.NOT_EXECUTED, failure=failure, message=message, spends_attempt=False)
+
+
+_LATE = _nothing(Failure.DEADLINE_PASSED, "The deadline passed before an attempt could start.")
 
 
 def _window_open(operation: Operation | None, first_us: int, at_us: int) -> bool:

@@ -12,13 +12,29 @@ import structlog
 
 from connectors.catalog import Catalog
 from gateway.flow import reports
+from gateway.flow.bounds import Bounds
 from gateway.policy.admission import Admit, Incoming, Refuse, admit
+from gateway.policy.plans import WEIGHTS, reserved
 from gateway.policy.scope import agent_of
-from gateway.ports import Admission, Admitted, Ambient, Answer, Conflict, Duplicate, Full, IntakeQueue, Refusal
+from gateway.ports import (
+    Admission,
+    Admitted,
+    Ambient,
+    Answer,
+    Conflict,
+    Duplicate,
+    Flooded,
+    Full,
+    Heavy,
+    IntakeQueue,
+    Late,
+    Refusal,
+)
 from schemas import cloudevent, trace
-from schemas.codec import Undecodable, encode
+from schemas.codec import Undecodable, encode, sha256
 from schemas.failure import Failure
-from schemas.tool_call import Origin, Request, ToolCallData, derived_key
+from schemas.moment import moment, stamp
+from schemas.tool_call import Origin, Request, ToolCall, ToolCallData, derived_key
 
 log = structlog.get_logger()
 
@@ -68,6 +84,9 @@ class Intake:
         self._ambient = ambient
         self._terms = terms
         self._letter = letter
+        self._bounds = Bounds(ambient.monotonic)
+        self.refused: Callable[[Failure], None] = lambda _: None
+        """Told of each refusal; whoever counts them sets it."""
 
     async def from_bus(self, entries: Sequence[Entry]) -> None:
         """Take in a batch; when this returns, every entry is acknowledged or was dealt with before."""
@@ -112,10 +131,12 @@ class Intake:
         )
         verdict = admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)
         if isinstance(verdict, Refuse):
+            self.refused(verdict.failure)
             return verdict
         answer = await self._queue.admit(self._admission(incoming, verdict))
-        refuse = refused_by_queue(answer, verdict)
+        refuse = self._refused_by_queue(answer, verdict)
         if refuse is not None:
+            self.refused(refuse.failure)
             return refuse
         return answer if isinstance(answer, Duplicate) else Admitted(call)
 
@@ -124,10 +145,17 @@ class Intake:
         answers = await self._queue.enqueue([waiting.admission for waiting in admissions])
         refused = []
         for waiting, answer in zip(admissions, answers, strict=True):
-            refuse = refused_by_queue(answer, waiting.verdict)
+            refuse = self._refused_by_queue(answer, waiting.verdict)
             if refuse is not None:
                 refused.append(self._refusal(waiting.incoming, refuse))
         return refused
+
+    def _refused_by_queue(self, answer: Answer, verdict: Admit) -> Refuse | None:
+        """Turn the lanes' no into a refusal; a bound that begins to refuse is told."""
+        refuse = refused_by_queue(answer, verdict)
+        if refuse is None or refuse.failure is Failure.ADMISSION_QUEUE_FULL:
+            self._bounds.note(answer, verdict.call.lane)
+        return refuse
 
     def _sorted(self, entry: Entry) -> Undecodable | Refusal | _Waiting:
         """Judge one entry; whatever goes wrong with it is its own, and never its batch's."""
@@ -175,10 +203,14 @@ class Intake:
             limit=0
             if verdict.late
             else min(self._terms.queue_limit, verdict.operation.queue_limit or self._terms.queue_limit),
+            flow=_flow(call),
+            weight=WEIGHTS[call.priority],
+            costs=reserved(verdict.operation, call.arguments),
             entry=incoming.origin.entry,
         )
 
     def _refusal(self, incoming: Incoming, refuse: Refuse) -> Refusal:
+        self.refused(refuse.failure)
         ended = reports.rejection(incoming, refuse)
         conflict = refuse.failure is Failure.INGEST_DUPLICATE_CONFLICT
         return Refusal(
@@ -197,18 +229,37 @@ class Intake:
 
 def refused_by_queue(answer: Answer, verdict: Admit) -> Refuse | None:
     """Turn the lanes' no into a refusal; anything else is None."""
+    if isinstance(answer, Admitted | Duplicate):
+        return None
+    lane, deadline = verdict.call.lane, stamp(moment(verdict.call.deadline_us))
     match answer:
         case Conflict(call=earlier):
+            failure = Failure.INGEST_DUPLICATE_CONFLICT
             message = f"this idempotency key belongs to call {earlier} with another payload"
-            return Refuse(failure=Failure.INGEST_DUPLICATE_CONFLICT, message=message)
         case Full() if verdict.late:
-            message = f"the deadline {reports.stamp(reports.moment(verdict.call.deadline_us))} has passed"
-            return Refuse(failure=Failure.ADMISSION_DEADLINE, message=message)
+            failure, message = Failure.ADMISSION_DEADLINE, f"the deadline {deadline} has passed"
+        case Late(eta_us=eta_us):
+            failure = Failure.ADMISSION_DEADLINE
+            message = (
+                f"at the pace of lane {lane} it would start at {stamp(moment(eta_us))}, after its deadline {deadline}"
+            )
         case Full(waiting=waiting):
-            message = f"{waiting} calls wait in lane {verdict.call.lane}, as many as it may hold"
-            return Refuse(failure=Failure.ADMISSION_QUEUE_FULL, message=message)
+            failure = Failure.ADMISSION_QUEUE_FULL
+            message = f"{waiting} calls wait in lane {lane}, as many as it may hold (SLUICE_QUEUE_LIMIT)"
+        case Heavy(waiting_bytes=waiting):
+            failure = Failure.ADMISSION_QUEUE_FULL
+            message = f"the calls that wait take {waiting} bytes; this one would go beyond SLUICE_QUEUE_BYTES"
+        case Flooded():
+            failure = Failure.ADMISSION_QUEUE_FULL
+            message = "the queue's Redis is above its high watermark (SLUICE_MEMORY_HIGH); calls that wait go first"
         case _:
             return None
+    return Refuse(failure=failure, message=message)
+
+
+def _flow(call: ToolCall) -> str:
+    """Name whose turn it is: a session of an agent, in few bytes, since every one that waits is remembered."""
+    return sha256(call.agent, call.session or "")[:16]
 
 
 def _builtins(data: ToolCallData) -> Mapping[str, Any]:

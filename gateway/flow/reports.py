@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from dlq.evidence import action
 from dlq.grouping import fingerprint
-from gateway.policy.admission import EPOCH, Incoming, Refuse
+from gateway.policy.admission import Incoming, Refuse
 from gateway.policy.summary import Story, summarise
 from schemas.cloudevent import CloudEvent, publishable
 from schemas.effect import Effect
 from schemas.failure import FACTS, Failure
 from schemas.lifecycle import CallState
+from schemas.moment import moment, stamp
 from schemas.outcome import Attempt, Outcome
 from schemas.result import CallResult, ErrorInfo
 from schemas.tool_call import ToolCall
@@ -36,16 +37,6 @@ class Finished:
     tries: int
     started_us: int
     letter: str | None
-
-
-def stamp(now: datetime) -> str:
-    """Render a moment as RFC 3339 in UTC."""
-    return now.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def moment(us: int) -> datetime:
-    """Return microseconds since the epoch as a moment."""
-    return EPOCH + timedelta(microseconds=us)
 
 
 def lifecycle(call: ToolCall, kind: str, seq: int, now: datetime, facts: Mapping[str, Any]) -> str:

@@ -10,9 +10,10 @@ import msgspec
 from gateway.flow import reports
 from gateway.flow.reports import Finished
 from gateway.policy.disposition import End, RetryAt
-from gateway.ports import Claim, Settlement
+from gateway.ports import Claim, Lesson, Settlement, Slots
 from schemas.codec import encode
 from schemas.lifecycle import CallState, move
+from schemas.moment import moment, stamp
 from schemas.outcome import Attempt, Outcome
 from schemas.tool_call import ToolCall
 
@@ -35,6 +36,9 @@ class Tried:
     """False when nothing was attempted: expired, cancelled or lost before it began."""
     crashed: bool = False
     """True when the claim's worker was lost."""
+    slots: Slots = "unused"
+    costs: dict[str, int] | None = None
+    lessons: list[Lesson] | None = None
 
     @property
     def tries(self) -> int:
@@ -64,7 +68,7 @@ class Tried:
         outcome = self.outcome
         this = Attempt(
             n=self.tries,
-            started=reports.stamp(reports.moment(self.started_us)),
+            started=stamp(moment(self.started_us)),
             duration_ms=outcome.duration_ms,
             worker=self.worker,
             fence=self.claim.fence,
@@ -91,6 +95,7 @@ def give_back(claim: Claim) -> Settlement:
         seq=run.seq,
         events=[],
         attempts_json=run.history,
+        slots="unused",
         due_us=0,
         attempts=run.attempts,
         tries=run.tries,
@@ -111,6 +116,9 @@ def deferral(tried: Tried, retry: RetryAt) -> Settlement:
         seq=seq,
         events=[_attempted(tried, attempts[-1], seq, retry.due_us)] if tried.tried else [],
         attempts_json=encode(attempts).decode(),
+        slots=tried.slots,
+        costs=tried.costs,
+        lessons=tried.lessons,
         due_us=retry.due_us,
         attempts=tried.spent,
         tries=tried.tries,
@@ -137,7 +145,7 @@ def finished(tried: Tried, end: End, letter: str | None) -> Finished:
 
 def ending(tried: Tried, over: Finished, letter: str | None, now_us: int) -> Settlement:
     """End a call; `letter` is the rendered one. How long its answer and key are kept is for the caller to fill in."""
-    ended, now = reports.result(over), reports.moment(now_us)
+    ended, now = reports.result(over), moment(now_us)
     seq = tried.claim.run.seq + 1 + tried.tried
     facts = {"state": ended.state, "effect": ended.effect, "attempts": ended.attempts, "error": ended.error}
     events = [_attempted(tried, over.attempts[-1], seq - 1, None)] if tried.tried else []
@@ -148,6 +156,9 @@ def ending(tried: Tried, over: Finished, letter: str | None, now_us: int) -> Set
         seq=seq,
         events=[*events, reports.lifecycle(tried.call, reports.SETTLED, seq, now, facts)],
         attempts_json=encode(over.attempts).decode(),
+        slots=tried.slots,
+        costs=tried.costs,
+        lessons=tried.lessons,
         result=reports.result_event(ended, now, tried.call.traceparent),
         letter=letter,
     )
@@ -159,7 +170,7 @@ def _waiting(tries: int) -> CallState:
 
 def _attempted(tried: Tried, attempt: Attempt, seq: int, due_us: int | None) -> str:
     ended_us = tried.started_us + attempt.duration_ms * 1000
-    due = reports.stamp(reports.moment(due_us)) if due_us else None
+    due = stamp(moment(due_us)) if due_us else None
     state = CallState.PROCESSING if due is None else CallState.RETRYING
     facts = {"state": state, "attempt": attempt, "due": due}
-    return reports.lifecycle(tried.call, reports.ATTEMPTED, seq, reports.moment(ended_us), facts)
+    return reports.lifecycle(tried.call, reports.ATTEMPTED, seq, moment(ended_us), facts)

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.flow import reports
 from gateway.flow.delivery import Delivery
+from gateway.flow.holds import explain
 from gateway.ports import Ambient, Ended, Live, StatusQueue
-from schemas.lifecycle import CallState, HoldReason
 from schemas.outcome import Attempt
-from schemas.result import CallStatus, Hold
+from schemas.result import CallStatus
 from schemas.tool_call import ToolCall
 
 _decode_call = msgspec.json.Decoder(ToolCall).decode
@@ -119,21 +118,8 @@ class Status:
 
 def _live(call: ToolCall, live: Live) -> CallStatus:
     return CallStatus(
-        call=call.id, state=live.run.state, hold=_hold(live), attempts=_decode_attempts(live.run.history.encode())
+        call=call.id, state=live.run.state, hold=explain(live), attempts=_decode_attempts(live.run.history.encode())
     )
-
-
-def _hold(live: Live) -> Hold:
-    if live.run.state is CallState.PROCESSING:
-        return Hold(reason=None, detail="A worker has it now.", position=None, eta_s=None, action="Wait for it to end.")
-    if live.due_us is not None and live.due_us > live.now_us:
-        wait_s = (live.due_us - live.now_us) / 1_000_000
-        detail = f"The last attempt failed; the next starts after {reports.stamp(reports.moment(live.due_us))}."
-        return Hold(
-            reason=HoldReason.BACKOFF, detail=detail, position=None, eta_s=round(wait_s, 3), action="Nothing to do."
-        )
-    detail = f"It waits in lane {live.run.lane}."
-    return Hold(reason=None, detail=detail, position=live.position, eta_s=None, action="Nothing to do.")
 
 
 def _agent(data: dict[str, Any]) -> str:

@@ -5,11 +5,11 @@ The epoch is a name written into Redis and beside it; when Redis has another one
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from gateway.lanes.queue import Lanes
 from schemas.topics import GROUP, Shard
 
 
@@ -59,26 +59,31 @@ class Fleet:
 class Epoch:
     """The name of the state Redis holds, kept there and in a file."""
 
-    def __init__(self, redis: "Redis", shard: Shard, path: Path, new_id: Callable[[], str]) -> None:
+    def __init__(self, lanes: Lanes, path: Path, new_id: Callable[[], str]) -> None:
         """`path` is the file beside Redis."""
-        self._redis = redis
-        self._key = shard.key("epoch")
+        self._lanes = lanes
         self._path = path
         self._new_id = new_id
+        self.name = ""
+        """The state this process works on; empty before the first check."""
 
-    async def check(self, lost: Callable[[str, str | None], Awaitable[None]]) -> None:
-        """Compare both names; `lost(expected, found)` is told when Redis has forgotten. A first start only writes them."""
-        expected = self._path.read_text(encoding="utf-8").strip() if self._path.exists() else None
-        found = cast("bytes | None", await self._redis.get(self._key))
-        if found is None:
-            await self._redis.set(self._key, self._new_id(), nx=True)
-            found = cast("bytes | None", await self._redis.get(self._key))
-            if expected is not None:
-                await lost(expected, None)
-        elif expected is not None and found.decode() != expected:
-            await lost(expected, found.decode())
-        if found is not None and found.decode() != expected:
-            self._write(found.decode())
+    async def check(self, lost: Callable[[str, str], Awaitable[None]]) -> None:
+        """Compare both names; `lost(expected, found)` is told when Redis has forgotten. A first start only writes them.
+
+        From then on limits start full, for as long as calls of before may still count at a vendor.
+        """
+        expected = self.name or self._remembered()
+        found, name = await self._lanes.epoch(expected, self._new_id())
+        if found != "same":
+            await self._lanes.declare()
+        if found in ("lost", "changed"):
+            await lost(expected, name)
+        if name != self._remembered():
+            self._write(name)
+        self.name = name
+
+    def _remembered(self) -> str:
+        return self._path.read_text(encoding="utf-8").strip() if self._path.exists() else ""
 
     def _write(self, epoch: str) -> None:
         temporary = self._path.with_suffix(".new")

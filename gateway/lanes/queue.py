@@ -4,7 +4,7 @@ Never decides anything: what to admit, how to end a claim and when to try again 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -15,27 +15,23 @@ from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gateway.lanes import replies
 from gateway.lanes.batch import Batcher, Load
 from gateway.lanes.scripts import load
 from gateway.ports import (
     Admission,
-    Admitted,
     Answer,
     Claim,
     Claims,
-    Conflict,
-    Duplicate,
-    Ended,
-    Full,
     Known,
-    Live,
+    LaneState,
     Mark,
+    Plan,
     Refusal,
-    Run,
-    Seen,
     Settled,
     Settlement,
 )
+from schemas.lifecycle import HoldReason
 from schemas.topics import GROUP, Shard, Topics
 
 log = structlog.get_logger()
@@ -50,15 +46,7 @@ MISFIT = "MISFIT"
 MEND_S = 1.0
 """Pause before it is tried again."""
 
-_ANSWERS: dict[str, type[Admitted | Duplicate | Conflict | Full | Seen]] = {
-    "admitted": Admitted,
-    "duplicate": Duplicate,
-    "conflict": Conflict,
-    "full": Full,
-    "seen": Seen,
-}
 _pack = msgspec.msgpack.Encoder().encode
-_run = msgspec.msgpack.Decoder(Run).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +56,8 @@ class Terms:
     items: int
     size_bytes: int
     wait_s: float
+    most_bytes: int
+    """What the calls of a tenant may take together."""
 
     def load(self, weigh: Callable[[T], int]) -> Load[T]:
         """Return what one flight may carry."""
@@ -77,12 +67,17 @@ class Terms:
 class Lanes:
     """One shard's lanes."""
 
-    def __init__(self, redis: "Redis", topics: Topics, *, shard: Shard, terms: "Terms") -> None:
-        """One shard of the Redis behind `redis`."""
+    def __init__(
+        self, redis: "Redis", topics: Topics, *, shard: Shard, terms: "Terms", plans: Callable[[], Mapping[str, Plan]]
+    ) -> None:
+        """One shard of the Redis behind `redis`; `plans` says what the calls of a tool take, by `connector|operation`."""
         self._redis = redis
         self._topics = topics
         self.shard = shard
         self._terms = terms
+        self._plans = plans
+        self.moved: Callable[[int, int | None], None] = lambda _now_us, _due_us: None
+        """Told after settlements what time it is and when there may be something to claim; whoever claims sets it."""
         self._enqueue: Batcher[Admission, Answer] = Batcher(self._send_admissions, terms.load(_weight_in))
         self._mark: Batcher[Mark, bool] = Batcher(self._send_marks, terms.load(lambda _: 64))
         self._settle: Batcher[Settlement, Settled] = Batcher(self._send_settlements, terms.load(_weight_out))
@@ -93,8 +88,16 @@ class Lanes:
 
     async def _send_admissions(self, admissions: Sequence[Admission]) -> list[Answer]:
         keys = [self.shard.tag, self._topics.calls, self._topics.results, self._topics.events]
-        replies = await self._insist("enqueue", keys, [GROUP, _pack(admissions)])
-        return [_ANSWERS[_text(kind)](_value(value)) for kind, value in replies]  # type: ignore[arg-type]
+        plans = self._plans()
+        offered = {name: plans[name] for name in {_tool(admission) for admission in admissions} if name in plans}
+        arguments = [GROUP, _pack(admissions), _pack(offered), self._terms.most_bytes]
+        return [replies.answer(reply) for reply in await self._insist("enqueue", keys, arguments)]
+
+    async def declare(self) -> None:
+        """Make what this process knows of limits the truth: at a start, and when Redis has forgotten."""
+        packed: dict[Any, Any] = {name: _pack(plan) for name, plan in self._plans().items()}
+        if packed:
+            await self._redis.hset(self.shard.key("plans"), mapping=packed)
 
     async def admit(self, admission: Admission) -> Answer:
         """Store one call together with those that arrive at the same time."""
@@ -105,21 +108,22 @@ class Lanes:
         topics = self._topics
         keys = [self.shard.tag, topics.calls, topics.results, topics.events, topics.letters]
         parts = self._parts(refusals, _weight_refused)
-        return [_text(reply) for part in parts for reply in await self._insist("refuse", keys, [GROUP, _pack(part)])]
+        return [
+            replies.text(reply) for part in parts for reply in await self._insist("refuse", keys, [GROUP, _pack(part)])
+        ]
 
-    async def claim(self, worker: str, sequence: int, *, room: int, grace_us: int) -> Claims:
-        """Take up to `room` calls; the same sequence after a lost reply gives the same claims."""
-        kind, now, rest = await self._call(
-            "claim", [self.shard.tag], [worker, sequence, min(room, self._terms.items), grace_us]
-        )
-        if _text(kind) == "claimed":
-            return Claims(now_us=now, claims=_claims(now, rest))
-        return Claims(now_us=now, due_us=rest if rest >= 0 else None)
+    async def claim(self, worker: str, sequence: int, *, room: int, grace_us: int, epoch: str = "") -> Claims:
+        """Take up to `room` calls; the same sequence after a lost reply gives the same claims; empty `epoch`: any state."""
+        arguments = [worker, sequence, min(room, self._terms.items), grace_us, epoch]
+        return replies.claims(await self._call("claim", [self.shard.tag], arguments))
 
     async def reap(self, *, most: int, lease_us: int, gap_us: int, hold_us: int) -> tuple[Claim, ...]:
         """Take over claims whose lease ended; after a gap of `gap_us` without reaping nothing is for `hold_us`."""
-        now, rest = await self._call("reap", [self.shard.tag], [most, lease_us, gap_us, hold_us])
-        return _claims(now, rest)
+        return replies.taken(*await self._call("reap", [self.shard.tag], [most, lease_us, gap_us, hold_us]))
+
+    async def overdue(self, *, most: int, lease_us: int) -> tuple[Claim, ...]:
+        """Take waiting calls whose deadline has passed, to end them."""
+        return replies.taken(*await self._call("overdue", [self.shard.tag], [most, lease_us]))
 
     async def mark(self, mark: Mark) -> bool:
         """Tell whether the claim may begin to send."""
@@ -132,22 +136,37 @@ class Lanes:
     async def seize(self, call: str, *, lease_us: int = 10_000_000) -> Claim | Literal["busy", "gone"]:
         """Take one waiting call out of its lane."""
         kind, *rest = await self._call("seize", [self.shard.tag], [call, lease_us])
-        if _text(kind) == "seized":
-            return _claims(rest[0], rest[1])[0]
-        return "busy" if _text(kind) == "busy" else "gone"
+        if replies.text(kind) == "seized":
+            return replies.taken(*rest)[0]
+        return "busy" if replies.text(kind) == "busy" else "gone"
 
     async def inspect(self, call: str) -> Known:
         """Look at one call."""
-        kind, *rest = await self._call("inspect", [self.shard.tag], [call])
-        match _text(kind):
-            case "live":
-                now, run, body, position, due = rest
-                place, due_us = (position if position >= 0 else None), (due if due >= 0 else None)
-                return Live(now_us=now, run=_run(run), body=body, position=place, due_us=due_us)
-            case "ended":
-                return Ended(event=rest[0], attempts=rest[1])
-            case _:
-                return None
+        return replies.known(await self._call("inspect", [self.shard.tag], [call]))
+
+    async def lanes(self, *, cursor: int = 0, most: int = 1000) -> tuple[int, list[str]]:
+        """List some lanes with live calls, and the cursor of the next ones; 0 when there are none."""
+        following, found = await self._redis.hscan(self.shard.key("held"), cursor=cursor, count=most)
+        return int(following), [replies.text(lane) for lane in found]
+
+    async def survey(self, lanes: Sequence[str]) -> tuple[int, list[LaneState]]:
+        """Look at lanes: the time of the look, and how each stands."""
+        now, found = await self._call("survey", [self.shard.tag], [_pack(lanes)])
+        return now, [replies.lane_state(reply) for reply in found]
+
+    async def close(self, gate: str, reason: HoldReason, *, for_us: int, detail: str) -> int | None:
+        """Close a gate for `for_us`, 0 until it is opened; returns when it opens by itself."""
+        _, until = await self._call("gate", [self.shard.tag], [gate, reason, for_us, detail])
+        return until or None
+
+    async def open(self, gate: str, reason: HoldReason) -> None:
+        """Open a gate that was closed for this reason; what closed it for another stays."""
+        await self._call("gate", [self.shard.tag], [gate, reason, -1, ""])
+
+    async def epoch(self, expected: str, fresh: str) -> tuple[str, str]:
+        """Hold the state's name against the one that is remembered, see `epoch.lua`: what was found, and the name."""
+        found, name = await self._call("epoch", [self.shard.tag], [expected, fresh])
+        return replies.text(found), replies.text(name)
 
     async def trim(self, stream: str, own: str, *, keep_us: int, wait_us: int) -> int:
         """Forget what every group has finished with; `own` is our group there, or empty."""
@@ -163,7 +182,7 @@ class Lanes:
             pipe.hgetall(self.shard.key("stats"))
             pipe.hlen(self.shard.key("runs"))
             counts, live = await pipe.execute()
-        return {**{_text(name): int(count) for name, count in counts.items()}, "live": live}
+        return {**{replies.text(name): int(count) for name, count in counts.items()}, "live": live}
 
     def _parts(self, items: Sequence[T], weigh: Callable[[T], int]) -> Iterator[Sequence[T]]:
         load = self._terms.load(weigh)
@@ -174,13 +193,14 @@ class Lanes:
 
     async def _send_marks(self, marks: Sequence[Mark]) -> list[bool]:
         items = _pack([msgspec.to_builtins(mark) for mark in marks])
-        return [_text(reply) == "marked" for reply in await self._insist("mark", [self.shard.tag], [items])]
+        return [replies.text(reply) == "marked" for reply in await self._insist("mark", [self.shard.tag], [items])]
 
     async def _send_settlements(self, settlements: Sequence[Settlement]) -> list[Settled]:
         topics = self._topics
         keys = [self.shard.tag, topics.results, topics.events, topics.letters]
-        replies = await self._insist("settle", keys, [_pack(settlements)])
-        return [cast("Settled", _text(reply)) for reply in replies]
+        now, due, told = await self._insist("settle", keys, [_pack(settlements)])
+        self.moved(now, due if due >= 0 else None)
+        return [cast("Settled", replies.text(reply)) for reply in told]
 
     async def _insist(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         """Send an idempotent write until Redis has answered it: there is nowhere else the work could go."""
@@ -217,23 +237,6 @@ def _weight_refused(refusal: Refusal) -> int:
     return len(refusal.result or "") + len(refusal.letter or "") + sum(map(len, refusal.events))
 
 
-def _claims(now: int, flat: list[Any]) -> tuple[Claim, ...]:
-    return tuple(
-        Claim(
-            id=_text(flat[at]),
-            fence=flat[at + 1],
-            lease_us=int(flat[at + 2]),
-            claimed_us=now,
-            run=_run(flat[at + 3]),
-            body=flat[at + 4],
-        )
-        for at in range(0, len(flat), 5)
-    )
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _value(value: bytes | str | int) -> str | int:
-    return value if isinstance(value, int) else _text(value)
+def _tool(admission: Admission) -> str:
+    connector, _, operation = admission.lane.split("|", 2)
+    return f"{connector}|{operation}"

@@ -1,4 +1,7 @@
-"""The Lua scripts and their header contracts: one verb a file, keys and arguments named, the answer declared."""
+"""The Lua scripts and their header contracts: one verb a file, keys and arguments named, the answer declared.
+
+A line `-- USES a, b` stands for the text of `shared/a.lua` and `shared/b.lua`: what several verbs must do alike is written once.
+"""
 
 import hashlib
 import re
@@ -7,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 
 _HEADER = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\] (\w+)\s+(.*)$")
+_USES = re.compile(r"^-- USES (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +34,35 @@ def names() -> list[str]:
 @cache
 def load(name: str) -> Script:
     """Read a script and its header."""
-    source = (files("gateway.lanes") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    source = _USES.sub(_shared, _text(f"{name}.lua"))
     keys: list[str] = []
     arguments: list[str] = []
     answers = ""
-    for line in source.splitlines():
+    for line in _header(source):
         if found := _HEADER.match(line):
             (keys if found[1] == "KEYS" else arguments).append(found[3])
         elif line.startswith("-- RETURN"):
             answers = line.removeprefix("-- RETURN").strip()
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name=name, source=source, sha=sha, keys=tuple(keys), arguments=tuple(arguments), answers=answers)
+
+
+def _header(source: str) -> list[str]:
+    """Return the comment at the top; what is indented goes on with the line before."""
+    lines: list[str] = []
+    for line in source.splitlines():
+        if not line.startswith("--"):
+            break
+        if lines and line.startswith("--   "):
+            lines[-1] += f" {line[2:].strip()}"
+        else:
+            lines.append(line)
+    return lines
+
+
+def _shared(found: re.Match[str]) -> str:
+    return "\n".join(_text("shared", f"{name.strip()}.lua") for name in found[1].split(","))
+
+
+def _text(*path: str) -> str:
+    return (files("gateway.lanes") / "lua").joinpath(*path).read_text(encoding="utf-8")

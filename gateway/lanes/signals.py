@@ -1,6 +1,7 @@
 """Wake-ups over Redis pub/sub: work has come, a call has ended. A signal is a hint; whoever waits also looks from time to time."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 
 import structlog
@@ -12,6 +13,44 @@ from schemas.topics import Shard
 log = structlog.get_logger()
 
 
+class Agenda:
+    """When there may be something to claim: a signal says now, a settlement or an empty claim says when. One sleeper."""
+
+    def __init__(self) -> None:
+        """Nothing is planned."""
+        self._at: float | None = None
+        self._event = asyncio.Event()
+
+    def now(self) -> None:
+        """There may be something at once."""
+        self._at = 0.0
+        self._event.set()
+
+    def plan(self, now_us: int, due_us: int | None) -> None:
+        """There may be something at `due_us` of the queue's clock, which shows `now_us`; None: only a signal will tell."""
+        if due_us is None:
+            return
+        # Half a millisecond later: loops round their timers, and one that fires early would look twice.
+        at = asyncio.get_running_loop().time() + max(0, due_us - now_us) / 1_000_000 + 0.0005
+        if self._at is None or at < self._at:
+            self._at = at
+            self._event.set()
+
+    def clear(self) -> None:
+        """Forget what was planned: the sleeper goes and looks."""
+        self._at = None
+        self._event.clear()
+
+    async def sleep(self, most_s: float) -> None:
+        """Return when something is due, at the latest after `most_s` seconds."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + most_s
+        while (left := min(latest, latest if self._at is None else self._at) - loop.time()) > 0:
+            self._event.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._event.wait(), left)
+
+
 class Signals:
     """Listens for one process."""
 
@@ -21,8 +60,7 @@ class Signals:
         self._shard = shard
         self._wait_s = wait_s
         self._waiters: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
-        self.work = asyncio.Event()
-        """Set when there may be something to claim."""
+        self.agenda = Agenda()
 
     async def listen(self) -> None:
         """Run until cancelled; whatever goes wrong, it listens again."""
@@ -39,12 +77,12 @@ class Signals:
         wake, settled = self._shard.key("wake").encode(), self._shard.key("settled").encode()
         async with self._redis.pubsub() as pubsub:
             await pubsub.subscribe(wake, settled)
-            self.work.set()
+            self.agenda.now()
             async for message in pubsub.listen():
                 if message["type"] != "message":
                     continue
                 if message["channel"] == wake:
-                    self.work.set()
+                    self.agenda.now()
                 else:
                     self._release(message["data"].decode())
 

@@ -5,7 +5,7 @@ Only the state of the lanes is not judged here: duplicates, conflicts and full l
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -16,11 +16,11 @@ import msgspec
 from connectors.catalog import Catalog, Unknown
 from connectors.declared import Connection, Operation
 from gateway.policy import scope
-from schemas.codec import canonical, sha256
+from schemas.codec import canonical, pointed, sha256
 from schemas.failure import Failure
+from schemas.moment import microseconds
 from schemas.tool_call import TENANT, Origin, Request, ToolCall, ToolCallData
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Deadlines outside are mistakes, and their microseconds would not fit where they are kept."""
@@ -91,9 +91,9 @@ def _fields(data: Mapping[str, Any]) -> ToolCallData:
     try:
         return msgspec.convert(data, ToolCallData)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        pointer = "/data" + path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
-        raise _Refused(Failure.INGEST_MALFORMED, str(error), [{"pointer": pointer, "message": text}]) from None
+        pointer, text = pointed(error)
+        errors = [{"pointer": "/data" + pointer, "message": text}]
+        raise _Refused(Failure.INGEST_MALFORMED, str(error), errors) from None
 
 
 def _operation(data: ToolCallData, agent: str, catalog: Catalog) -> Operation:
@@ -128,11 +128,23 @@ def _usable(operation: Operation, connection: Connection | None) -> None:
 
 
 def _arguments(data: ToolCallData, operation: Operation) -> None:
-    errors = operation.argument_errors(data.arguments)
-    if errors:
-        listed = [{"pointer": "/data/arguments" + error.pointer, "message": error.message} for error in errors]
+    errors = [(error.pointer, error.message) for error in operation.argument_errors(data.arguments)]
+    listed = [
+        {"pointer": "/data/arguments" + pointer, "message": message}
+        for pointer, message in errors or _unpayable(data.arguments, operation)
+    ]
+    if listed:
         first = f"{listed[0]['pointer']}: {listed[0]['message']}"
         raise _Refused(Failure.INGEST_ARGUMENTS, f"the arguments do not fit {operation.tool}: {first}", listed)
+
+
+def _unpayable(arguments: Mapping[str, Any], operation: Operation) -> Iterator[tuple[str, str]]:
+    """Yield where and why no limit could ever let these arguments pass."""
+    for use in operation.uses:
+        try:
+            use.cost_of(arguments)
+        except ValueError as refused:
+            yield use.estimate or "", str(refused)
 
 
 def _deadline(data: ToolCallData, now: datetime, deadline_s: float) -> datetime:
@@ -176,8 +188,3 @@ def _call(
         request=incoming.request,
         origin=incoming.origin,
     )
-
-
-def microseconds(moment: datetime) -> int:
-    """Return a moment as microseconds since the epoch, exactly."""
-    return (moment - EPOCH) // timedelta(microseconds=1)

@@ -226,7 +226,7 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
 
 def test_the_table_of_keys_is_complete_and_each_key_has_one_meaning() -> None:
     used: set[str] = set()
-    for script in sorted((ROOT / "gateway/lanes/lua").glob("*.lua")):
+    for script in sorted((ROOT / "gateway/lanes/lua").rglob("*.lua")):
         used |= {
             found[0] + ("*" if found[1] else "")
             for found in re.findall(r"shard \.\. ':([a-z]+)(:?)'", script.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from connectors.catalog import Catalog
 from connectors.declared import Auth, Connection, Operation
+from connectors.exchange import Lease
 from connectors.secret import MissingSecret, Secret
 from dlq.redaction import Sealer
 from gateway.flow.delivery import Delivery, Parts
@@ -29,17 +30,18 @@ from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
+from gateway.policy.plans import plans
 from gateway.ports import Ambient, Claim, Settled, Settlement
 from schemas.effect import Effect, OperationClass, needs_mark
 from schemas.failure import FACTS, Failure
 from schemas.lifecycle import TERMINAL, CallState, move
+from schemas.moment import moment
 from schemas.outcome import Outcome
 from schemas.tool_call import ToolCall
 from schemas.topics import FIELD, GROUP, Shard, Topics
 from tests.examples import SPAN, TRACE, operation
 
 TOPICS, SHARD = Topics(), Shard()
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
 MOST_BYTES = 4096
 GRACE_US = 7_000_000
@@ -101,7 +103,7 @@ class Clock:
 
     def to(self, us: int) -> None:
         """Go on to a moment in microseconds since the epoch; never back."""
-        self.now = max(self.now, EPOCH + timedelta(microseconds=us))
+        self.now = max(self.now, moment(us))
 
     def seconds(self) -> float:
         """Return how much time has passed."""
@@ -135,12 +137,11 @@ class ScriptedVendor:
         call: ToolCall,
         operation: Operation,
         connection: Connection | None,
-        *,
-        mark: Callable[[], Awaitable[bool]],
+        lease: Lease,
     ) -> Outcome:
         assert operation.tool == call.tool
         assert connection is None or connection.name == call.connection
-        if needs_mark(call.op_class) and not await mark():
+        if needs_mark(call.op_class) and not await lease.mark():
             return Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.SEND_WORKER_LOST, spends_attempt=False)
         self.seen.append(call)
         act, self.script = (self.script[0], self.script[1:]) if self.script else (done(call.op_class), ())
@@ -189,7 +190,11 @@ class Stage:
         self.catalog = catalog()
         self.vendor = ScriptedVendor()
         self.lanes = LawfulLanes(
-            redis, TOPICS, shard=SHARD, terms=LaneTerms(items=128, size_bytes=8_000_000, wait_s=0.001)
+            redis,
+            TOPICS,
+            shard=SHARD,
+            terms=LaneTerms(items=128, size_bytes=8_000_000, wait_s=0.001, most_bytes=10_000_000),
+            plans=lambda: plans(self.catalog.operations.values(), grace_us=GRACE_US),
         )
         self.lanes.settlements = []
         self.alerts: list[str] = []

@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlq.redaction import Sealer
-from gateway.flow.reports import stamp
-from gateway.policy.admission import microseconds
 from schemas.effect import REPEATABLE, Effect, OperationClass
 from schemas.failure import FACTS, Failure
 from schemas.lifecycle import DEAD_LETTERED
+from schemas.moment import microseconds, stamp
 from schemas.outcome import Outcome
 from tests.flows.stage import (
     BACKOFF,

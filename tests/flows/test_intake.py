@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dlq.redaction import Sealer
-from gateway.flow.reports import stamp
 from gateway.policy.admission import Refuse
 from gateway.ports import Admitted, Duplicate
 from schemas import trace
 from schemas.failure import Failure
+from schemas.moment import stamp
 from schemas.tool_call import ToolCallData
 from tests.flows.stage import CREATE, GET, TOPICS, TRACEPARENT, Stage, event, open_stage
 from tests.flows.test_bad_input import RESULT

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from connectors.declared import Agent
-from gateway.flow.reports import moment, stamp
-from gateway.policy.admission import Admit, Incoming, Refuse, admit, microseconds
+from connectors.declared import Agent, Limit, Use
+from gateway.policy.admission import Admit, Incoming, Refuse, admit
 from schemas.effect import OperationClass
 from schemas.failure import Failure
+from schemas.moment import microseconds, moment, stamp
 from schemas.tool_call import Origin, Request
 from tests.flows.stage import CREATE, GET, catalog
 
@@ -89,7 +89,6 @@ def test_no_moment_changes_on_its_way_through_microseconds(when: datetime) -> No
     assert admitted(deadline=stamp(when)).call.deadline_us == (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
         microseconds=1
     )
-    assert moment(microseconds(when)) == when
 
 
 @pytest.mark.parametrize(
@@ -143,6 +142,42 @@ def test_every_wrong_argument_is_pointed_at() -> None:
     assert verdict.failure is Failure.INGEST_ARGUMENTS
     assert [error["pointer"] for error in verdict.errors] == ["/data/arguments/email"]
     assert refused(judged(CREATE, {})).errors[0]["pointer"] == "/data/arguments"
+
+
+TOKENS = Limit(name="tokens", per="connector", kind="strict", most=8_000, window_us=60_000_000, text="8000/min")
+FRUGAL = Use(limit=TOKENS, cost=500, estimate="/ask/max_tokens", actual="/usage/total_tokens")
+
+
+def paced(arguments: dict[str, Any], *uses: Use) -> Admit | Refuse:
+    operations = {CREATE: replace(CATALOG.operations[CREATE], uses=uses)}
+    return admit(incoming(CREATE, arguments), replace(CATALOG, operations=operations), deadline_s=DAY_S)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        ({"max_tokens": 7_500}, None),
+        ({"max_tokens": 7_499.5}, None),
+        ({"max_tokens": 0}, None),
+        ({"max_tokens": 7_501}, "it costs 8001 of limit tokens, which holds 8000/min"),
+        ({"max_tokens": "many"}, "the estimate of its cost for limit tokens must be a number, 0 or more"),
+        ({}, "the estimate of its cost for limit tokens is missing"),
+    ],
+)
+def test_what_no_limit_can_ever_let_pass_is_refused_at_once(ask: dict[str, Any], message: str | None) -> None:
+    verdict = paced({"email": "a@b.c", "ask": ask}, FRUGAL)
+    if message is None:
+        assert isinstance(verdict, Admit)
+    else:
+        assert refused(verdict).failure is Failure.INGEST_ARGUMENTS
+        assert refused(verdict).errors == [{"pointer": "/data/arguments/ask/max_tokens", "message": message}]
+        assert message in refused(verdict).message
+
+
+def test_what_does_not_fit_the_schema_is_told_before_what_it_costs() -> None:
+    assert [error["pointer"] for error in refused(paced({}, FRUGAL)).errors] == ["/data/arguments"]
+    twice = refused(paced({"email": "a"}, FRUGAL, replace(FRUGAL, estimate="/n")))
+    assert [error["pointer"] for error in twice.errors] == ["/data/arguments/ask/max_tokens", "/data/arguments/n"]
 
 
 def test_an_unknown_tool_is_refused_with_the_nearest_name() -> None:

@@ -133,14 +133,14 @@ def test_what_is_declared_but_not_built_is_named_with_its_place(tmp_path: Path) 
     told = [(problem.line, problem.message.split(" in this version")[0]) for problem in result.problems]
     assert told == [
         (5, "tokens are not fetched"),
-        (7, "limits are not paced"),
         (15, "the breaker is not built"),
         (21, "the response schema is not checked"),
         (24, "the contract is not checked"),
+        (30, "tokens: input does not require '/max_tokens', and a call without it is rejected"),
         (33, "approvals cannot be given"),
         (37, "the read-back is not asked"),
     ]
-    assert str(result.problems[1]).startswith(f"{tmp_path / '0.yaml'}:7:1: warning: limits")
+    assert str(result.problems[1]).startswith(f"{tmp_path / '0.yaml'}:15:3: warning: the breaker")
 
 
 @pytest.mark.parametrize("row", UNBUILT, ids=lambda row: ".".join(row.path))
@@ -345,7 +345,9 @@ def test_explain_says_where_each_value_comes_from(tmp_path: Path) -> None:
     told = {row.key: (row.value, row.origin) for row in explain(catalog, "crm.contacts.create")}
     assert told["class"] == ("keyed", f"{file}:22")
     assert told["timeout"] == ("8s", f"{file}:13")
-    assert told["limits.core"] == ("1", f"{file}:12")
+    assert told["limits.core"] == ("1 of 10/s per connection, strict", f"{file}:12")
+    assert told["limits.inflight"] == ("1 of 4 at once per connection", f"{file}:12")
+    assert "limits.tokens" not in told
     assert told["breaker.slow.rate"] == ("80%", f"{file}:15")
     assert told["contract.on_breaking"] == ("block", f"{file}:24")
     assert told["idempotency.window"] == ("24h", f"{file}:23")
@@ -354,7 +356,10 @@ def test_explain_says_where_each_value_comes_from(tmp_path: Path) -> None:
     read = {row.key: (row.value, row.origin) for row in explain(catalog, "crm.contacts.get")}
     assert read["timeout"] == ("250ms", f"{file}:28")
     assert read["contract.on_breaking"] == ("block", "built-in default")
-    assert "limits.core" not in read
+    weighted = "/max_tokens + 500 of 40000/min per connector, strict, settled at /usage/total_tokens"
+    assert {key: told for key, told in read.items() if key.startswith("limits")} == {
+        "limits.tokens": (weighted, f"{file}:30")
+    }
     send = {row.key: (row.value, row.origin) for row in explain(catalog, "events.send")}
     assert send["timeout"] == ("10s", "built-in default")
     assert send["class"] == ("unsafe", "built-in default")

@@ -1,6 +1,7 @@
 """What an exchange comes to: the evidence table, row by row."""
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from connectors.exchange import (
     RenderRefused,
     Unavailable,
 )
+from connectors.rates.rules import NO_RULES, BodyRule, RateRules, ThrottledRule
 from schemas.effect import Effect, OperationClass
 from schemas.failure import FACTS, Failure
 from schemas.outcome import Outcome
@@ -33,8 +35,8 @@ def answered(status: int, body: bytes = b"{}", cut: Cut | None = None, **headers
     return Answered(status, {**JSON, **named}, body, cut, "1.1", 0.25, 2)
 
 
-def outcome(ending: Any, op_class: OperationClass = OperationClass.UNSAFE) -> Outcome:
-    return classify(ending, op_class, now=NOW)
+def outcome(ending: Any, op_class: OperationClass = OperationClass.UNSAFE, rules: RateRules = NO_RULES) -> Outcome:
+    return classify(ending, op_class, rules, now=NOW)
 
 
 def test_every_fault_and_every_cut_has_its_row() -> None:
@@ -144,9 +146,113 @@ def test_a_429_waits_as_asked_and_spends_no_attempt() -> None:
     assert outcome(answered(429)).retry_after_s is None
 
 
-def test_a_503_keeps_the_wait_and_spends_its_attempt() -> None:
-    result = outcome(answered(503, retry_after="3"))
-    assert (result.retry_after_s, result.spends_attempt) == (3.0, True)
+SECONDARY = b'{"message":"You have exceeded a secondary rate limit. Please wait a few minutes."}'
+
+
+def spent(answer: Answered) -> Answered:
+    told = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795000040"}
+    return replace(answer, headers={**answer.headers, **told})
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure", "effect", "wait"),
+    [
+        (answered(429), Failure.HTTP_TOO_MANY, NOT, None),
+        (spent(answered(429)), Failure.HTTP_TOO_MANY, NOT, 40.0),
+        (spent(answered(429, retry_after="7")), Failure.HTTP_TOO_MANY, NOT, 7.0),
+        (answered(429, retry_after="0"), Failure.HTTP_TOO_MANY, NOT, 0.0),
+        (answered(429, retry_after="soon"), Failure.HTTP_TOO_MANY, NOT, None),
+        (answered(503, retry_after="3"), Failure.HTTP_UNAVAILABLE, UNKNOWN, 3.0),
+        (answered(529, retry_after="3"), Failure.HTTP_OTHER_SERVER, UNKNOWN, 3.0),
+        (answered(403, retry_after="3"), Failure.HTTP_TOO_MANY, NOT, 3.0),
+        (spent(answered(403)), Failure.HTTP_TOO_MANY, NOT, 40.0),
+        (answered(403, SECONDARY), Failure.HTTP_TOO_MANY, NOT, 60.0),
+        (answered(429, SECONDARY), Failure.HTTP_TOO_MANY, NOT, 60.0),
+        (answered(429, SECONDARY, retry_after="90"), Failure.HTTP_TOO_MANY, NOT, 90.0),
+    ],
+)
+def test_a_slow_down_spends_no_attempt_and_says_how_long(
+    answer: Answered, failure: Failure, effect: Effect, wait: float | None
+) -> None:
+    result = outcome(answer)
+    assert result.limited
+    assert not result.spends_attempt
+    assert (result.status, result.failure, result.effect, result.retry_after_s) == (
+        answer.status,
+        failure,
+        effect,
+        wait,
+    )
+    assert FACTS[failure].retryable
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answered(503),
+        answered(529),
+        answered(403),
+        answered(403, b'{"message":"no"}', x_ratelimit_remaining="12"),
+        answered(500, retry_after="3"),
+        spent(answered(404, SECONDARY)),
+        spent(answered(200, SECONDARY, retry_after="5")),
+        answered(202, retry_after="5"),
+        answered(201, cut=Cut.LOST, retry_after="5"),
+    ],
+)
+def test_anything_else_is_no_slow_down(answer: Answered) -> None:
+    result = outcome(answer)
+    assert not result.limited
+    assert result.spends_attempt
+    assert result.retry_after_s is None or result.effect is not RAN
+
+
+def test_every_answer_carries_what_it_says_about_limits() -> None:
+    for status in (200, 404, 403, 429, 500):
+        (reading,) = outcome(spent(answered(status))).rates
+        assert (reading.most, reading.left, reading.reset_s) == (5000, 0, 40.0)
+    assert outcome(answered(200)).rates == ()
+    assert outcome(NotSent(Fault.DNS, "no", 0.1)).rates == ()
+
+
+def test_a_403_for_a_limit_says_so_and_a_500_keeps_its_wait() -> None:
+    assert outcome(answered(403, retry_after="3")).message == (
+        "The vendor answered 403 Forbidden because of a rate limit and asks to wait 3 s."
+    )
+    assert outcome(answered(500, retry_after="3")).retry_after_s == 3.0
+
+
+SLACK = ThrottledRule(path="/error", equals="ratelimited")
+GRAPHQL = ThrottledRule(path="/errors/0/extensions/code", equals="THROTTLED")
+SHOPIFY = BodyRule(
+    path="/extensions/cost/throttleStatus", limit="points", most="maximumAvailable", left="currentlyAvailable",
+    restore="restoreRate",
+)  # fmt: skip
+THROTTLED = b"""{"errors":[{"extensions":{"code":"THROTTLED"}}],"extensions":{"cost":{"throttleStatus":
+    {"maximumAvailable":1000.0,"currentlyAvailable":0,"restoreRate":50.0}}}}"""
+
+
+def test_a_declared_body_of_a_200_is_a_refusal() -> None:
+    rules = RateRules(throttled=(SLACK, GRAPHQL), bodies=(SHOPIFY,))
+    slack = outcome(answered(200, b'{"ok":false,"error":"ratelimited"}', retry_after="30"), rules=rules)
+    assert (slack.failure, slack.effect, slack.limited) == (Failure.HTTP_TOO_MANY, NOT, True)
+    assert (slack.spends_attempt, slack.retry_after_s, slack.result, slack.status) == (False, 30.0, None, 200)
+    shopify = outcome(answered(200, THROTTLED), rules=rules)
+    assert (shopify.failure, shopify.limited, shopify.retry_after_s) == (Failure.HTTP_TOO_MANY, True, 20.0)
+    assert [(one.limit_name, one.left) for one in shopify.rates] == [("points", 0)]
+
+
+@pytest.mark.parametrize("body", [b'{"ok":true,"error":"other"}', b'{"error":["ratelimited"]}', b"[]", b"1", b"{", b""])
+def test_no_other_body_of_a_200_is(body: bytes) -> None:
+    result = outcome(answered(200, body), rules=RateRules(throttled=(SLACK, GRAPHQL)))
+    assert (result.effect, result.limited) == (RAN, False)
+    assert outcome(answered(200, b'{"error":"ratelimited"}')).effect is RAN
+    assert (
+        outcome(
+            answered(200, b'{"error":1}'), rules=RateRules(throttled=(ThrottledRule(path="/error", equals=True),))
+        ).effect
+        is RAN
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import MAX_DEPTH, Undecodable, canonical, decode, depth, encode, sha256
+from schemas.codec import MAX_DEPTH, Undecodable, canonical, decode, depth, encode, pointed, sha256
 from schemas.failure import Failure
 
 MOST = 100_000
@@ -117,3 +118,27 @@ def test_parts_hash_alike_only_if_they_are_alike(left: list[str], right: list[st
 def test_text_and_its_bytes_hash_alike() -> None:
     assert sha256("ä", "b") == sha256("ä".encode(), b"b")
     assert sha256("ab", "c") != sha256("a", "bc")
+
+
+class Order(msgspec.Struct, forbid_unknown_fields=True):
+    """Something to be wrong about."""
+
+    lines: list[dict[str, int]]
+    total: int = 0
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer", "words"),
+    [
+        ([], "", "Expected `object`, got `array`"),
+        ({}, "", "Object missing required field `lines`"),
+        ({"lines": [], "x": 1}, "", "Object contains unknown field `x`"),
+        ({"lines": [], "total": "much"}, "/total", "Expected `int`, got `str`"),
+        ({"lines": [{}, 7]}, "/lines/1", "Expected `object`, got `int`"),
+        ({"lines": [{"a": None}]}, "/lines/0", "Expected `int`, got `null`"),
+    ],
+)
+def test_a_value_of_the_wrong_shape_is_pointed_at(value: object, pointer: str, words: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert(value, Order)
+    assert pointed(caught.value) == (pointer, words)

@@ -53,6 +53,11 @@ CHANGED = [
     (7, "defaults: {timeout: 5 seconds}", "7:21", "must be a duration above zero such as 250ms"),
     (7, "defaults: {limits: {cor: 1}}", "7:21", "unknown limit 'cor' (did you mean 'core'?)"),
     (7, "defaults: {limits: {core: {estimat: {path: /a}, actual: /b}}}", "7:28", "unknown key 'estimat' (did you mean 'estimate'?)"),
+    (6, "limits: {core: {}}", "6:10", "core: a limit is either a rate or a concurrency"),
+    (7, "defaults: {limits: {core: 11}}", "7:27", "core: a cost of 11 can never be paid from 10/s: calls would wait for ever"),
+    (7, "defaults: {limits: {core: -1}}", "7:27", "core: input should be greater than or equal to 0"),
+    (7, "defaults: {limits: {core: {estimate: {path: /a, plus: 11}, actual: /b}}}", "7:55", "core: a cost of 11 can never be paid"),
+    (7, 'defaults: {limits: {core: {estimate: {path: ""}, actual: /b}}}', "7:45", "path: must lead to one argument such as /max_tokens"),
     (7, "defaults: {breaker: {failure_rate: 0.5}}", "7:36", "must be a percentage above 0%"),
     (7, "defaults: {retry: {max_attempts: 0}}", "7:34", "max_attempts: input should be greater than or equal to 1"),
     (7, "defaults: {retry: {max_attempts: 3, backoff: 1s}}", "7:37", "unknown key 'backoff' (known here: max_attempts)"),
@@ -87,6 +92,7 @@ ADDED = [
     ('    input: {$ref: "https://x.example/s.json"}\n', "14:12", "Retrieval is disabled"),
     ('    input: {$ref: "#/$defs/nope"}\n', "14:12", "does not exist"),
     ("    limits: {writes: 1}\n", "14:14", "unknown limit 'writes'"),
+    ("    limits: {core: 10000}\n", "14:20", "core: a cost of 10000 can never be paid from 10/s"),
     ("    timeout: 0s\n", "14:14", "timeout: must be a duration above zero"),
     ("    approval: {on_timeout: rejct}\n", "14:28", "'rejct' is not one of reject, escalate (did you mean 'reject'?)"),
     ("    contract: {on_breaking: stop}\n", "14:29", "'stop' is not one of warn, quarantine_writes, block"),
@@ -142,6 +148,23 @@ ADDED = [
     (MORE + "kind: Operator\nmetadata: {name: o}\nroles: [admin]\n", "15:1", "missing key 'key'"),
 ]  # fmt: skip
 
+WEIGHTED = "limits: {tokens: {estimate: {path: %s, plus: 5}, actual: /used}}"
+OWN = "    " + WEIGHTED + "\n    input: {type: object, %s}\n"
+UNREQUIRED = [
+    # (pointer, rest of the input schema, warnings due)
+    ("/max", "required: [max]", 0),
+    ("/max", "properties: {max: {type: integer}}", 1),
+    ("/max", "required: [min]", 1),
+    ("/a/max", "required: [a], properties: {a: {type: object, required: [max]}}", 0),
+    ("/a/max", "required: [a], properties: {a: {type: object}}", 1),
+    ("/a/max", "required: [a]", 1),
+    ("/a/max", "properties: {a: {required: [max]}}", 1),
+    ("/a~1b", "required: [a/b]", 0),
+    ("/a~01", "required: [a~1]", 0),
+    ("/max", "allOf: [{required: [max]}]", 0),
+    ("/a/0", "required: [a], properties: {a: {type: array}}", 1),
+]
+
 BOMB = b"a0: &a0 [x]\n" + b"".join(
     b"a%d: &a%d [%s]\n" % (level, level, b",".join([b"*a%d" % (level - 1)] * 9)) for level in range(1, 9)
 )
@@ -152,6 +175,13 @@ def lint(folder: Path, text: str | bytes) -> list[str]:
     file = folder / "crm.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return [str(problem).removeprefix(f"{file}:") for problem in load([folder], {}).errors]
+
+
+def warnings(folder: Path, text: str) -> list[str]:
+    file = folder / "crm.yaml"
+    file.write_text(text)
+    told = (str(problem).removeprefix(f"{file}:") for problem in load([folder], {}).problems)
+    return [problem for problem in told if ": warning: " in problem]
 
 
 def test_the_sound_file_has_no_errors(tmp_path: Path) -> None:
@@ -171,6 +201,41 @@ def test_a_wrong_addition_is_named_with_its_place(tmp_path: Path, added: str, pl
     told = lint(tmp_path, SOUND + added)
     assert any(problem.startswith(f"{place}: ") and message in problem for problem in told), told
     assert not any("hunter2" in problem for problem in told)
+
+
+@pytest.mark.parametrize(("pointer", "rest", "due"), UNREQUIRED)
+def test_an_estimate_that_input_does_not_require_is_warned_of(
+    tmp_path: Path, pointer: str, rest: str, due: int
+) -> None:
+    text = SOUND.replace("core: {rate: 10/s}", "core: {rate: 10/s}, tokens: {rate: 40/min}") + OWN % (pointer, rest)
+    told = warnings(tmp_path, text)
+    expected = f"14:40: warning: tokens: input does not require {pointer!r}, and a call without it is rejected"
+    assert told == [expected] * due
+
+
+def test_an_inherited_estimate_is_warned_of_at_each_operation_that_does_not_require_it(tmp_path: Path) -> None:
+    weighted = WEIGHTED.replace("tokens", "core") % "/max"
+    text = SOUND.replace("limits: {core: 1}", weighted)
+    assert [problem.split(": ")[0] for problem in warnings(tmp_path, text)] == ["9:3", "12:3"]
+    required = text.replace("    class: safe\n", "    class: safe\n    input: {required: [max]}\n")
+    assert [problem.split(": ")[0] for problem in warnings(tmp_path, required)] == ["13:3"]
+    assert [problem.split(": ")[0] for problem in warnings(tmp_path, required + "    limits: {}\n")] == []
+
+
+def test_a_concurrency_has_no_weighted_cost_and_holds_what_it_says(tmp_path: Path) -> None:
+    text = SOUND.replace("rate: 10/s", "concurrency: 10")
+    message = "core: a cost of 11 can never be paid from 10 at once: calls would wait for ever"
+    assert lint(tmp_path, text + "    limits: {core: 11}\n") == [f"14:20: {message}"]
+    assert lint(tmp_path, text + "    limits: {core: 10}\n") == []
+    weighted = "    " + WEIGHTED.replace("tokens", "core") % "/max" + "\n"
+    message = "core: a concurrency counts calls; only a rate has weighted costs"
+    assert lint(tmp_path, text + weighted) == [f"14:14: {message}"]
+
+
+@pytest.mark.parametrize("limit", ["{rate: 1/s, mode: soft}", "{rate: 1/d}", "{concurrency: 1}"])
+def test_a_limit_may_hold_one(tmp_path: Path, limit: str) -> None:
+    text = SOUND.replace("{rate: 10/s}", limit)
+    assert (lint(tmp_path, text), warnings(tmp_path, text)) == ([], [])
 
 
 def test_all_errors_of_a_file_are_told_at_once_and_in_order(tmp_path: Path) -> None:

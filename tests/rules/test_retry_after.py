@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.retry_after import LONGEST_S, retry_after_s
+from connectors.rates.units import LONGEST_S
+from connectors.retry_after import retry_after_s
 
 NOW = 1_795_000_000.0
 

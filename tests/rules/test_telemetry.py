@@ -9,7 +9,9 @@ import structlog
 from gateway import telemetry
 from gateway.entrypoints.cli.arguments import parse, whole
 from gateway.entrypoints.cli.events import event_of
+from gateway.ports import Closing, Gauges, Load
 from schemas import cloudevent
+from schemas.lifecycle import HoldReason
 
 HIDDEN = telemetry.HIDDEN
 SCHEMA = {
@@ -70,9 +72,27 @@ def test_a_scrape_shows_every_metric_of_the_table() -> None:
     telemetry.record_attempt("crm", "echo", status=503, duration_s=0.1)
     telemetry.record_attempt("crm", "echo", status=None, duration_s=0.1)
     telemetry.record_end("crm", "echo", outcome="completed")
-    text = telemetry.exposition({"received": 7, "live": 2}).decode()
+    telemetry.record_wait("crm", "echo", wait_s=0.1)
+    telemetry.record_limited("crm", "echo")
+    telemetry.record_refusal("admission.queue_full")
+    load = Load(calls=2, call_bytes=70, memory_bytes=5000, memory_high_bytes=9000, flooded=True)
+    closed = [Closing(key="@crm", reason=HoldReason.PAUSED, detail="x", until_us=None)]
+    gauges = Gauges(load=load, calls={"crm": 2}, closed=closed)
+    text = telemetry.exposition({"received": 7, "live": 2}, gauges).decode()
     for metric in telemetry.NAMES:
         assert f"# TYPE {metric.name} " in text
+    for sample in (
+        'sluice_queue_calls{connector="crm"} 2.0',
+        "sluice_queue_bytes 70.0",
+        "sluice_queue_flooded 1.0",
+        "sluice_redis_memory_bytes 5000.0",
+        'sluice_gates_closed{reason="paused"} 1.0',
+        'sluice_gates_closed{reason="rate_limit"} 0.0',
+        'sluice_rate_limited_total{connector="crm",operation="echo"} 1.0',
+        'sluice_refusals_total{class="admission.queue_full"} 1.0',
+    ):
+        assert sample in text
+    assert "sluice_queue_bytes" not in telemetry.exposition({}).decode()
     assert 'sluice_events{fate="received"} 7.0' in text
     assert 'status_class="5xx"' in text
     assert 'status_class="none"' in text

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from gateway.embedded_redis import EmbeddedRedis
 from schemas.topics import FIELD
-from tests.served import Served, served
+from tests.served import Served, assert_problem, bearer, people, served
 from tests.vendor.client import VendorProcess, manifest
 from tests.vendor.script import Behaviour, Kind
 
@@ -21,32 +21,6 @@ pytestmark = pytest.mark.wire
 
 CREATE = "crm.contacts.create"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-PEOPLE = """
----
-apiVersion: sluice/v1
-kind: Agent
-metadata: {{name: one}}
-key: ${{file:{0}/one}}
-allow: ["crm.contacts.*"]
----
-apiVersion: sluice/v1
-kind: Agent
-metadata: {{name: other}}
-key: ${{file:{0}/other}}
-allow: ["crm.*"]
----
-apiVersion: sluice/v1
-kind: Operator
-metadata: {{name: viewer}}
-key: ${{file:{0}/viewer}}
-roles: [viewer]
----
-apiVersion: sluice/v1
-kind: Operator
-metadata: {{name: admin}}
-key: ${{file:{0}/admin}}
-roles: [admin]
-"""
 LACKING = """
 ---
 apiVersion: sluice/v1
@@ -54,18 +28,6 @@ kind: Connection
 metadata: {name: bare, connector: crm}
 secrets: {token: "${env:SLUICE_TEST_NOT_SET}"}
 """
-
-
-@pytest.fixture(scope="module")
-def shop() -> Iterator[VendorProcess]:
-    with VendorProcess() as process:
-        yield process
-
-
-@pytest.fixture
-def vendor(shop: VendorProcess) -> VendorProcess:
-    shop.reset()
-    return shop
 
 
 @pytest.fixture
@@ -83,9 +45,8 @@ async def idle(redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorPro
 
 @pytest.fixture
 async def peopled(redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess) -> AsyncIterator[Served]:
-    for name in ("one", "other", "viewer", "admin"):
-        (tmp_path / name).write_text(f"key-of-{name}")
-    async with served(redis_url, tmp_path, manifest(vendor.url) + PEOPLE.format(tmp_path)) as gateway:
+    agents, operators = {"one": "crm.contacts.*", "other": "crm.*"}, {"viewer": "viewer", "admin": "admin"}
+    async with served(redis_url, tmp_path, manifest(vendor.url) + people(tmp_path, agents, operators)) as gateway:
         yield gateway
 
 
@@ -93,21 +54,6 @@ async def peopled(redis: "Redis", redis_url: str, tmp_path: Path, vendor: Vendor
 def short_path() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sluice-") as folder:  # pytest's own folders are too deep for a unix socket
         yield Path(folder)
-
-
-def bearer(name: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer key-of-{name}"}
-
-
-def assert_problem(answer: Any, status: int, failure: str | None) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
-    assert body["status"] == status
-    assert body["class"] == failure
-    for member in ("type", "title", "detail", "effect", "retryable", "fingerprint", "errors"):
-        assert member in body
-    return body
 
 
 async def test_a_call_that_ends_in_time_is_answered_with_its_result(sluice: Served, vendor: VendorProcess) -> None:

@@ -13,27 +13,13 @@ from gateway.entrypoints.api.problems import MAX_ECHO
 from gateway.flow import status
 from gateway.flow.status import Finale
 from gateway.ports import Claim
-from tests.served import Served, served
+from tests.served import Served, assert_problem, bearer, people, served
 from tests.vendor.client import VendorProcess, manifest
 
 pytestmark = pytest.mark.wire
 
 CREATE = "crm.contacts.create"
 ECHO = {"tool": "crm.echo", "arguments": {}}
-AGENTS = """
----
-apiVersion: sluice/v1
-kind: Agent
-metadata: {{name: one}}
-key: ${{file:{0}/one}}
-allow: ["crm.*"]
----
-apiVersion: sluice/v1
-kind: Agent
-metadata: {{name: other}}
-key: ${{file:{0}/other}}
-allow: ["crm.*"]
-"""
 
 
 @pytest.fixture
@@ -45,18 +31,9 @@ async def idle(redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorPro
 
 @pytest.fixture
 async def peopled(redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess) -> AsyncIterator[Served]:
-    for name in ("one", "other"):
-        (tmp_path / name).write_text(f"key-of-{name}")
-    async with served(redis_url, tmp_path, manifest(vendor.url) + AGENTS.format(tmp_path)) as gateway:
+    agents = people(tmp_path, {"one": "crm.*", "other": "crm.*"})
+    async with served(redis_url, tmp_path, manifest(vendor.url) + agents) as gateway:
         yield gateway
-
-
-def assert_problem(answer: Any, expected: int, failure: str | None) -> dict[str, Any]:
-    assert answer.status_code == expected, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
-    assert (body["status"], body["class"]) == (expected, failure)
-    return body
 
 
 async def waiting(gateway: Served) -> str:
@@ -117,7 +94,7 @@ async def test_what_this_machine_asks_is_answered_also_without_a_content_type(
 
 
 async def test_where_keys_are_declared_the_name_of_the_host_does_not_matter(peopled: Served) -> None:
-    headers = {"Host": "sluice.internal", "Authorization": "Bearer key-of-one"}
+    headers = {"Host": "sluice.internal", **bearer("one")}
     assert (await peopled.http.get("/v1/connectors", headers=headers)).status_code == 200
 
 
@@ -129,7 +106,7 @@ def test_a_request_without_a_host_comes_from_elsewhere() -> None:
 @pytest.mark.parametrize("email", ["a@b.c", "x@y.z"], ids=["the same payload", "another payload"])
 async def test_a_key_of_another_agent_is_taken_and_tells_nothing_of_its_call(peopled: Served, email: str) -> None:
     def key(name: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer key-of-{name}", "Idempotency-Key": "step-1"}
+        return {**bearer(name), "Idempotency-Key": "step-1"}
 
     first = await peopled.publish(CREATE, {"email": "a@b.c"}, session="not-yours", headers=key("one"))
     second = await peopled.publish(CREATE, {"email": email}, headers=key("other"))
@@ -255,10 +232,10 @@ async def test_a_signal_that_cannot_be_read_does_not_end_the_listening(
 ) -> None:
     monkeypatch.setattr(status, "LOOK_EVERY_S", 30.0)  # only a signal can end the wait below in time
     signals, channel = idle.gateway.signals, idle.gateway.shard.key("settled")
-    signals.work.clear()
+    signals.agenda.clear()
     await redis.publish(channel, b"\xff")
     async with asyncio.timeout(5):
-        await signals.work.wait()  # it listens again
+        await signals.agenda.sleep(10)  # it listens again
     call = await waiting(idle)
     wait = asyncio.create_task(idle.gateway.status.wait(call, 20))
     await asyncio.sleep(0.05)

@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,69 +11,14 @@ import pytest
 from redis.asyncio import Redis
 
 from schemas.topics import FIELD
-from tests.served import Served, served
-from tests.vendor.client import ROOT, VendorProcess, manifest
+from tests.served import Served, key_of, people, served
+from tests.shell import NOWHERE, Shell
+from tests.vendor.client import VendorProcess, manifest
 from tests.vendor.script import Behaviour, Kind
 
 pytestmark = pytest.mark.wire
 
-NOWHERE = "http://127.0.0.1:9"
 EVENT = {"specversion": "1.0", "type": "tool.call.requested", "source": "agent/a", "id": "e-1"}
-OPERATOR = """
----
-apiVersion: sluice/v1
-kind: Operator
-metadata: {{name: admin}}
-key: ${{file:{0}}}
-roles: [admin]
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True, slots=True)
-class Shell:
-    """Runs `sluice` in a directory of its own with an environment of its own."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    async def __call__(self, *words: str, stdin: str = "", **more: str) -> Ran:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gateway",
-            *words,
-            cwd=self.folder,
-            env={**inherited, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **self.environment, **more},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 60)
-        return Ran(process.returncode or 0, out.decode(), err.decode())
-
-
-@pytest.fixture(scope="module")
-def shop() -> Iterator[VendorProcess]:
-    with VendorProcess() as process:
-        yield process
-
-
-@pytest.fixture
-def vendor(shop: VendorProcess) -> VendorProcess:
-    shop.reset()
-    return shop
 
 
 @pytest.fixture
@@ -170,14 +112,13 @@ async def test_each_no_has_its_exit_code_and_says_why(sluice: Shell, words: list
 async def test_a_key_is_needed_where_somebody_is_declared(
     redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess
 ) -> None:
-    (tmp_path / "key").write_text("the-key")
-    manifests = manifest(vendor.url) + OPERATOR.format(tmp_path / "key")
+    manifests = manifest(vendor.url) + people(tmp_path, {}, {"admin": "admin"})
     async with served(redis_url, tmp_path / "data", manifests) as gateway:
         shell = Shell(tmp_path, {"SLUICE_URL": gateway.url})
         nobody = await shell("call", "crm.echo")
         assert nobody.code == 4
         assert "SLUICE_KEY" in nobody.err
-        assert (await shell("call", "crm.echo", SLUICE_KEY="the-key")).code == 0
+        assert (await shell("call", "crm.echo", SLUICE_KEY=key_of("admin"))).code == 0
 
 
 async def test_where_nothing_runs_the_next_command_is_told(alone: Shell) -> None:

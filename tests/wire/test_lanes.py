@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import msgspec
@@ -15,6 +16,7 @@ from schemas.lifecycle import CallState
 from schemas.topics import GROUP, Shard, Topics
 
 TOPICS = Topics()
+TERMS = Terms(items=128, size_bytes=8_000_000, wait_s=0.01, most_bytes=10**9)
 GRACE_US = 7_000_000
 NEVER = 10**17
 """A gap without reaping that no test waits for, microseconds."""
@@ -23,7 +25,7 @@ NEVER = 10**17
 @pytest.fixture
 async def lanes(redis: "Redis") -> Lanes:
     await redis.xgroup_create(TOPICS.calls, GROUP, id="0", mkstream=True)
-    return Lanes(redis, TOPICS, shard=Shard(), terms=Terms(items=128, size_bytes=8_000_000, wait_s=0.01))
+    return Lanes(redis, TOPICS, shard=Shard(), terms=TERMS, plans=dict)
 
 
 async def bodies(redis: "Redis", stream: str) -> list[bytes]:
@@ -54,6 +56,8 @@ def admission(name: str = "c1", **changes: object) -> Admission:
         timeout_us=1_000_000,
         deadline_us=9_000_000_000_000_000,
         limit=1000,
+        flow="f",
+        weight=4,
     )
     return msgspec.structs.replace(whole, **changes)
 
@@ -68,6 +72,7 @@ def ending(claim: Claim, state: CallState = CallState.COMPLETED) -> Settlement:
         attempts_json="[]",
         answer_ttl_s=60,
         scope_ttl_s=60,
+        slots="answered",
         result=f'{{"id":"{claim.id}.result"}}',
     )
 
@@ -80,6 +85,7 @@ def deferral(claim: Claim, due_us: int) -> Settlement:
         seq=2,
         events=[],
         attempts_json="[]",
+        slots="answered",
         due_us=due_us,
         attempts=1,
         tries=1,
@@ -287,16 +293,15 @@ async def test_calls_in_back_off_and_in_hand_count_against_the_bound_of_their_la
 
 
 async def test_two_installations_on_one_redis_share_nothing_but_the_server(redis: "Redis") -> None:
-    terms = Terms(items=128, size_bytes=8_000_000, wait_s=0.01)
-    one = Lanes(redis, Topics("a-"), shard=Shard("a-"), terms=terms)
-    other = Lanes(redis, Topics("b-"), shard=Shard("b-"), terms=terms)
+    one = Lanes(redis, Topics("a-"), shard=Shard("a-"), terms=TERMS, plans=dict)
+    other = Lanes(redis, Topics("b-"), shard=Shard("b-"), terms=TERMS, plans=dict)
     await one.enqueue([admission()])
     assert (await other.claim("w1", 1, room=1, grace_us=GRACE_US)).claims == ()
     assert (await other.stats(), (await one.stats())["live"]) == ({"live": 0}, 1)
 
 
 async def test_a_large_batch_flies_in_parts_and_the_answers_keep_their_order(redis: "Redis") -> None:
-    small = Lanes(redis, TOPICS, shard=Shard(), terms=Terms(items=3, size_bytes=50_000, wait_s=0.01))
+    small = Lanes(redis, TOPICS, shard=Shard(), terms=replace(TERMS, items=3, size_bytes=50_000), plans=dict)
     sizes = [10, 60_000, 10, 10, 30_000, 30_000, 10]
     calls = [admission(f"c{n}", body="x" * size) for n, size in enumerate(sizes)]
     assert await small.enqueue(calls) == [Admitted(f"c{n}") for n in range(len(sizes))]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from connectors.declared import Auth, Connection, Egress
+from connectors.exchange import Lease
 from connectors.pipeline import Pipeline
 from connectors.secret import MissingSecret, Secret
 from connectors.transport import Engine
@@ -67,11 +68,11 @@ async def attempt(
     pipeline: Pipeline, upstream: Vendor, arguments: dict[str, Any], mark: Mark | None = None, **changes: Any
 ) -> Outcome:
     owner = changes.pop("connection", None)
+    holds = changes.pop("holds", lambda: True)
     call_changes = changes.pop("call", {})
     settings: dict[str, Any] = {"base_url": f"http://127.0.0.1:{upstream.port}", "egress": LOCAL, **changes}
-    return await pipeline.attempt(
-        tool_call(arguments, **call_changes), operation(**settings), owner, mark=mark or Mark(upstream)
-    )
+    lease = Lease(mark=mark or Mark(upstream), holds=holds)
+    return await pipeline.attempt(tool_call(arguments, **call_changes), operation(**settings), owner, lease)
 
 
 async def test_a_call_becomes_a_request_and_the_answer_its_result(pipeline: Pipeline) -> None:
@@ -108,6 +109,21 @@ async def test_a_refused_mark_sends_nothing(pipeline: Pipeline) -> None:
     assert (outcome.failure, outcome.effect) == (Failure.SEND_WORKER_LOST, Effect.NOT_EXECUTED)
     assert not outcome.spends_attempt
     assert "lease was lost" in outcome.message
+
+
+@pytest.mark.parametrize("op_class", [OperationClass.SAFE, OperationClass.UNSAFE])
+async def test_a_process_that_was_held_up_until_its_lease_ended_sends_nothing(
+    pipeline: Pipeline, op_class: OperationClass
+) -> None:
+    async with vendor(sends(CREATED)) as upstream:
+        await attempt(
+            pipeline, upstream, {}, op_class=op_class
+        )  # leaves a connection behind, where the class allows it
+        sent = len(upstream.arrivals)
+        outcome = await attempt(pipeline, upstream, {}, op_class=op_class, holds=lambda: False)
+        assert len(upstream.arrivals) == sent
+    assert (outcome.failure, outcome.effect) == (Failure.SEND_WORKER_LOST, Effect.NOT_EXECUTED)
+    assert not outcome.spends_attempt
 
 
 @pytest.mark.parametrize(

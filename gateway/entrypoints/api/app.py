@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
-from gateway.entrypoints.api import auth, calls, document, elsewhere, probes
+from gateway.entrypoints.api import auth, calls, document, elsewhere, lanes, probes
 from gateway.entrypoints.api.parts import ApiParts, Check
 from gateway.entrypoints.api.problems import MEDIA_TYPE, Kind, Problem, ProblemError, headers, plain, refused
 from gateway.entrypoints.api.readiness import Gate
@@ -27,6 +27,7 @@ Http = Request[Any, Any, Any]
 def build(parts: ApiParts) -> Litestar:
     """Return the application; it owns no connection and no task, whoever serves it does."""
     private: list[ControllerRouterHandler] = [calls.publish, calls.show, calls.cancel]
+    private += [lanes.ls, lanes.show, lanes.pause, lanes.resume]
     return Litestar(
         route_handlers=[
             Router("/", guards=[auth.known], route_handlers=private),

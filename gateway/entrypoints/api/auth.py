@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from connectors.catalog import Catalog
 from connectors.secret import Secret
 from gateway.entrypoints.api.parts import parts_of
-from gateway.entrypoints.api.problems import ProblemError, refused
+from gateway.entrypoints.api.problems import Problem, ProblemError, refused
 from schemas.failure import Failure
 
 ANONYMOUS = "anonymous"
@@ -74,7 +75,22 @@ async def may_change(connection: Connection, _: BaseRouteHandler) -> None:
     caller = caller_of(connection)
     if not caller.may_change:
         message = f'"{caller.agent}" may read, but not publish or cancel: that needs the role operator or admin'
-        raise ProblemError(refused(Failure.INGEST_SCOPE, message))
+        raise ProblemError(_needs_role(message))
+
+
+async def may_operate(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard behind `known`: keeps out Agents, and Operators who may only read; what it guards is about everybody's calls."""
+    caller = caller_of(connection)
+    if not (caller.sees_all and caller.may_change):
+        message = (
+            f'"{caller.agent}" may not pause or resume lanes: that needs an Operator with the role operator or admin'
+        )
+        raise ProblemError(_needs_role(message))
+
+
+def _needs_role(message: str) -> Problem:
+    problem = refused(Failure.INGEST_SCOPE, message)
+    return msgspec.structs.replace(problem, action="Use the key of an Operator with the role operator or admin.")
 
 
 def caller_of(connection: Connection) -> Caller:

@@ -15,6 +15,8 @@ REQUEST_EXAMPLE = {
     "session": "run-42",
     "idempotency_key": "run-42/step-3",
 }
+PAUSE_EXAMPLE = {"tool": "crm.contacts.create", "reason": "import of the catalogue", "for": "30m"}
+RESUME_EXAMPLE = {"tool": "crm.contacts.create"}
 ATTEMPT_EXAMPLE = {
     "n": 1,
     "started": "2026-11-20T09:00:00.004000Z",
@@ -60,10 +62,10 @@ _WAITING_EXAMPLE = {
 }
 
 _NO = {
-    400: "Malformed: not JSON, not UTF-8, too deep, or not the fields of a call",
+    400: "Malformed: not JSON, not UTF-8, too deep, or not the fields that are taken here",
     401: "No key, or a key nobody has",
     403: "The agent's scope or the operator's role does not cover it; or nobody is declared, and it came from elsewhere",
-    404: "No such call, or somebody else's",
+    404: "No such call or somebody else's; no such connector, tool, connection or lane",
     408: "The body took too long to arrive",
     409: "The idempotency key is taken, or the call cannot be withdrawn any more",
     413: "The body is larger than is accepted",
@@ -104,4 +106,7 @@ CANCELLED: Mapping[int, ResponseSpec] = {
     200: _ended("The call is withdrawn"),
     **_says_no(401, 403, 404, 409, 503),
 }
+LANES: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 503)
+LANE: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 503)
+STEERED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 408, 413, 503)
 READY: Mapping[int, ResponseSpec] = _says_no(503)

@@ -11,7 +11,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
-from gateway.entrypoints.api.described import ATTEMPT_EXAMPLE, REQUEST_EXAMPLE
+from gateway.entrypoints.api.described import ATTEMPT_EXAMPLE, PAUSE_EXAMPLE, REQUEST_EXAMPLE, RESUME_EXAMPLE
+from gateway.entrypoints.api.lanes import PauseBody, ResumeBody
 from schemas.codec import encode
 from schemas.tool_call import ToolCallData
 
@@ -51,13 +52,14 @@ def config() -> OpenAPIConfig:
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add the request body, its headers, the query parameters and where a key is needed."""
-    (_, schemas) = msgspec.json.schema_components([ToolCallData], ref_template="#/components/schemas/{name}")
+    (_, schemas) = msgspec.json.schema_components(
+        [ToolCallData, PauseBody, ResumeBody], ref_template="#/components/schemas/{name}"
+    )
     document["components"]["schemas"].update(schemas)
     paths = document["paths"]
     _list_attempts(document["components"]["schemas"], paths["/v1/calls/{call_id}"]["get"])
     publish, one = paths["/v1/calls"]["post"], paths["/v1/calls/{call_id}"]
-    body = {"schema": {"$ref": "#/components/schemas/ToolCallData"}, "example": REQUEST_EXAMPLE}
-    publish["requestBody"] = {"required": True, "content": {"application/json": body}}
+    publish["requestBody"] = _body("ToolCallData", REQUEST_EXAMPLE)
     publish.setdefault("parameters", []).extend(
         [
             _header("Idempotency-Key", {"type": "string", "minLength": 1, "maxLength": 512}, "As `idempotency_key`."),
@@ -73,9 +75,34 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
         _parameter("tool", "query", {"type": "string"}, "Only this tool.")
     )
-    for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"]):
+    lanes = _lanes(paths)
+    for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"], *lanes):
         operation["security"] = [{"bearer": []}]
     return document
+
+
+def _lanes(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what the operations on lanes take, and return them."""
+    ls, show = paths["/v1/lanes"]["get"], paths["/v1/lanes/{lane}"]["get"]
+    pause, resume = paths["/v1/lanes/pause"]["post"], paths["/v1/lanes/resume"]["post"]
+    ls.setdefault("parameters", []).extend(
+        [
+            _parameter("connector", "query", {"type": "string"}, "Only the lanes of this connector."),
+            _parameter("held", "query", {"type": "boolean"}, "Only lanes that something holds, or that nothing does."),
+            _parameter("cursor", "query", {"type": "string"}, "The `cursor` of the page before."),
+        ]
+    )
+    show["parameters"].append(
+        _parameter("connection", "query", {"type": "string"}, "Of the tool; a lane names its own.")
+    )
+    pause["requestBody"] = _body("PauseBody", PAUSE_EXAMPLE)
+    resume["requestBody"] = _body("ResumeBody", RESUME_EXAMPLE)
+    return [ls, show, pause, resume]
+
+
+def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
+    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
+    return {"required": True, "content": {"application/json": content}}
 
 
 def _list_attempts(schemas: dict[str, Any], show: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ from litestar.connection import ASGIConnection
 
 from connectors.catalog import Catalog
 from gateway.flow.intake import Intake
+from gateway.flow.lane_control import LaneControl
 from gateway.flow.status import Status
-from gateway.ports import Ambient
+from gateway.ports import Ambient, Gauges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,15 @@ class ApiParts:
 
     intake: Intake
     status: Status
+    lanes: LaneControl
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]
+    gauges: Callable[[], Awaitable[Gauges]]
     asyncapi: Callable[[], bytes]
     max_body_bytes: int
+    queue_bytes: int
+    """What the calls that wait may take together."""
     ambient: Ambient
 
 

@@ -39,13 +39,13 @@ async def readyz(request: Http) -> dict[str, Any]:
 
 @get("/metrics", operation_id="metrics", summary="Prometheus metrics", media_type=MediaType.TEXT)
 async def metrics(request: Http) -> Response[bytes]:
-    """Expose the metrics; the events by fate are counted now, and left out while Redis is away."""
+    """Expose the metrics; the events by fate and the queue are read now, and left out while Redis is away."""
     try:
         async with asyncio.timeout(WITHIN_S):
-            stats = await parts_of(request).stats()
+            stats, gauges = await parts_of(request).stats(), await parts_of(request).gauges()
     except (*UNANSWERED, TimeoutError):
-        stats = {}
-    return Response(telemetry.exposition(stats), headers={"Content-Type": telemetry.EXPOSITION_TYPE})
+        stats, gauges = {}, None
+    return Response(telemetry.exposition(stats, gauges), headers={"Content-Type": telemetry.EXPOSITION_TYPE})
 
 
 @get("/asyncapi.json", operation_id="asyncapi", summary="The topics and events of the bus, as AsyncAPI 3.0")

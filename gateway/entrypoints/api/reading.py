@@ -1,17 +1,19 @@
-"""What a request says about a call: its body, its key, how long it would wait. Reads strictly and in bounded time."""
+"""What a request says: its body, its key, how long it would wait. Reads strictly and in bounded time."""
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
 
 from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain, refused
-from schemas.codec import Undecodable, decode
+from schemas.codec import Undecodable, decode, pointed
 from schemas.failure import Failure
 from schemas.tool_call import ToolCallData
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 BODY_WITHIN_S = 10.0
 """Seconds a body may take to arrive; who sends byte by byte would hold a connection for ever."""
@@ -27,6 +29,11 @@ _PREFER_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])
 
 async def body(request: Request[Any, Any, Any], max_bytes: int) -> ToolCallData:
     """Return the call a request describes, or raise a problem."""
+    return await body_as(request, max_bytes, ToolCallData)
+
+
+async def body_as(request: Request[Any, Any, Any], max_bytes: int, kind: type[T]) -> T:
+    """Return a request's body as a struct, or raise a problem."""
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
             raw = await request.body()
@@ -35,18 +42,17 @@ async def body(request: Request[Any, Any, Any], max_bytes: int) -> ToolCallData:
         raise ProblemError(plain(Kind.SLOW, message, action="Send it again, all at once.")) from None
     except InternalServerException:  # how the framework says that nobody is there to be answered any more
         raise ProblemError(plain(Kind.BAD_REQUEST, "the connection ended before the body did")) from None
-    return _call(raw, max_bytes)
+    return _read(raw, max_bytes, kind)
 
 
-def _call(raw: bytes, max_bytes: int) -> ToolCallData:
+def _read(raw: bytes, max_bytes: int, kind: type[T]) -> T:
     try:
         value = decode(raw, max_bytes=max_bytes)
-        return msgspec.convert(value, ToolCallData)
+        return msgspec.convert(value, kind)
     except Undecodable as verdict:
         raise ProblemError(refused(verdict.failure, verdict.message)) from None
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+        pointer, message = pointed(error)
         errors = [{"pointer": pointer, "message": message}]
         raise ProblemError(refused(Failure.INGEST_MALFORMED, str(error), errors=errors)) from None
 

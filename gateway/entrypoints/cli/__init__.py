@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from gateway.entrypoints.cli import calls, connectors, doctor, publish, roles
+from gateway.entrypoints.cli import calls, connectors, doctor, lanes, publish, roles
 from gateway.entrypoints.cli.roles import Role, Roles, lazily
 
 __all__ = ["Role", "Roles", "build", "lazily", "run"]
@@ -20,6 +20,7 @@ Exit codes: 0 ok · 1 failed · 2 usage · 3 not found · 4 key missing or wrong
   sluice up                               everything on this machine
   sluice call crm.contacts.get -a id=c1   one call and its result
   sluice publish events.jsonl             many calls
+  sluice lanes ls                         what waits, and why
   sluice doctor                           what is wrong, and the fix
 """
 
@@ -31,6 +32,7 @@ def build(given: Roles) -> typer.Typer:
     )
     roles.register(app, given)
     calls.register(app)
+    lanes.register(app)
     publish.register(app)
     connectors.register(app)
     doctor.register(app)

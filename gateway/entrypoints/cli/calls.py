@@ -9,7 +9,7 @@ import typer
 from ulid import ULID
 
 from gateway.entrypoints.cli import arguments, options
-from gateway.entrypoints.cli.output import Exit, Format, say, show_one, stop
+from gateway.entrypoints.cli.output import Exit, Format, say, show_one, span, stop
 
 MAX_WAIT_S = 60
 """Longest wait of one request; longer waits are several requests."""
@@ -112,14 +112,26 @@ def cancel(call_id: CallId, output: options.Output = None) -> None:
 def summary(status: int, answer: dict[str, Any]) -> dict[str, Any]:
     """Return what a person wants to know first."""
     if status != _ENDED:
-        hold = {name: value for name, value in answer["hold"].items() if value is not None}
-        return {"call": answer["call"], "state": answer["state"], **hold}
+        return {"call": answer["call"], "state": answer["state"], **_waits(answer["hold"])}
     shown = {name: answer[name] for name in ("call", "tool", "state", "effect", "http_status", "summary", "result")}
     error = answer.get("error")
     if error:
         shown |= {name: error[name] for name in ("class", "message", "retryable", "dead_letter", "action")}
         shown |= {error["pointer"] or "/": error["message"] for error in error.get("errors") or []}
     return shown
+
+
+def _waits(hold: dict[str, Any]) -> dict[str, Any]:
+    """Say why a call waits, where it stands and for how long; what nobody knows is left out."""
+    place, eta = hold["position"], span(hold["eta_s"])
+    shown = {
+        "reason": hold["reason"],
+        "detail": hold["detail"],
+        "position": None if place is None else f"{place} before it" if place else "next in its lane",
+        "eta": None if eta is None else f"starts in about {eta}",
+        "action": hold["action"],
+    }
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _wait(call_id: str, until_s: float) -> tuple[int, dict[str, Any]]:

@@ -7,6 +7,7 @@ from ulid import ULID
 
 from schemas import cloudevent
 from schemas.codec import Undecodable, decode, encode
+from schemas.moment import stamp
 from schemas.tool_call import ToolCallData
 
 _ENVELOPE = frozenset({"specversion", "type", "source", "id", "data"})
@@ -36,7 +37,7 @@ def _enveloped(data: dict[str, Any], source: str) -> bytes:
             "type": cloudevent.REQUESTED,
             "source": source,
             "id": str(identity),
-            "time": identity.datetime.isoformat().replace("+00:00", "Z"),
+            "time": stamp(identity.datetime),
             "datacontenttype": "application/json",
             "data": data,
         }

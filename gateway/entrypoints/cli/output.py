@@ -12,6 +12,9 @@ WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
 
 
+_SPANS = ((86_400, "d"), (3600, "h"), (60, "m"))
+
+
 class Exit(IntEnum):
     """What an exit code means, for every command."""
 
@@ -86,6 +89,16 @@ def cell(value: object) -> str:
             return json.dumps(value, ensure_ascii=False)
         case _:
             return str(value)
+
+
+def span(seconds: float | None) -> str | None:
+    """Write a time span shortly: 250ms, 4.2s, 12m, 3h."""
+    if seconds is None:
+        return None
+    for size, unit in _SPANS:
+        if seconds >= size:
+            return f"{seconds / size:.3g}{unit}"
+    return f"{seconds:.3g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:.0f}ms"
 
 
 def _write(text: str) -> None:

@@ -1,16 +1,22 @@
--- claim: give a worker up to `room` calls, lanes in turn, each under a lease with a fence of its own.
+-- claim: give a worker up to `room` calls, each under a lease with a fence of its own and with a slot of every limit it names.
+-- Keys that moved come first, then lanes in turn; within a lane the lowest tag. A lane that is denied is parked until its key moves.
 -- Idempotent: the same (worker, sequence) gets the same claims again, so that a lost reply parks nothing.
--- KEYS[1] shard     tag     prefix of calls, runs (hashes), ready, lane:*, delayed, leases (zsets), fence, memo:* (strings)
+-- KEYS[1] shard     tag     prefix of calls, runs, parks, plans, gates, virtual, spent:* (hashes), ready, ready:*, lane:*, flows:*, parked:*,
+--                   moves, delayed, leases, slots:* (zsets), fence, forgot, epoch and memo:* (strings)
 -- ARGV[1] worker    string  name of the claiming worker
 -- ARGV[2] sequence  int     number of this claim of the worker
 -- ARGV[3] room      int     how many calls the worker has room for
 -- ARGV[4] grace_us  int     lease beyond the call's timeout: time to start plus the guard
--- RETURN  {"claimed", now_us, {id, fence, lease_us, run, body, ...}} | {"empty", now_us, next_due_us or -1}
-local shard, worker, sequence = KEYS[1], ARGV[1], ARGV[2]
+-- ARGV[5] epoch     string  the state the worker believes in; empty for any
+-- RETURN  {"claimed", now_us, next_due_us or -1, {id, fence, lease_us, run, body, ...}} | {"forgot", now_us, -1, {}}
+local shard, worker, sequence, epoch = KEYS[1], ARGV[1], ARGV[2], ARGV[5]
 local room, grace = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local ready, runs, calls = shard .. ':ready', shard .. ':runs', shard .. ':calls'
+-- USES lanes, pacing
+local STEP, SCANS = 16, 256
+local EMPTY, MORE, PARKED = 1, 2, 3
+local runs, calls = shard .. ':runs', shard .. ':calls'
 local memo_key = shard .. ':memo:' .. worker
 local out, memo = {}, {}
 
@@ -32,27 +38,133 @@ local function again(previous)
   end
 end
 
-local function lease(id)
+-- A call whose deadline has passed only goes to be ended: it takes no slot.
+local function charged(run, found)
+  if run.deadline_us < now then return nil end
+  local permits = {}
+  for index, need in ipairs(found.needs) do
+    local cost = need.weighted and run.costs and run.costs[need.name] or need.cost
+    charge(limit_of(need), run.fence, run.lease_us, cost)
+    permits[index] = {key = need.key, name = need.name, kind = need.kind, most = need.most, window_us = need.window_us, cost = cost}
+  end
+  return permits
+end
+
+local function lease(id, found)
   local packed = redis.call('HGET', runs, id)
-  if not packed then return 0 end
+  if not packed then return end
   local run = cmsgpack.unpack(packed)
   run.state, run.marked, run.since = 'processing', 0, now
   run.fence = redis.call('INCR', shard .. ':fence')
   run.lease_us = now + run.timeout_us + grace
+  run.permit, run.permits = run.fence, charged(run, found)
   packed = cmsgpack.pack(run)
   redis.call('HSET', runs, id, packed)
   redis.call('ZADD', shard .. ':leases', run.lease_us, id)
   memo[#memo + 1] = id
   memo[#memo + 1] = run.fence
   give(id, run, packed)
-  return 1
 end
 
-local function take(lane, most)
-  local taken, popped = 0, redis.call('ZPOPMIN', shard .. ':lane:' .. lane, most)
-  for index = 1, #popped, 2 do taken = taken + lease(popped[index]) end
-  if #popped / 2 < most then redis.call('ZREM', ready, lane) else redis.call('ZADD', ready, now, lane) end
-  return taken
+-- Virtual time follows the tags served and rises a little with every call, so that no stream of fresh flows keeps a call waiting.
+local function advance(lane, tags)
+  local at = tonumber(redis.call('HGET', shard .. ':virtual', lane) or '0')
+  for _, tag in ipairs(tags) do at = math.max(at + STEP, tag) end
+  redis.call('HSET', shard .. ':virtual', lane, at)
+  redis.call('ZREMRANGEBYSCORE', shard .. ':flows:' .. lane, '-inf', at)
+end
+
+local function take(lane, found, count)
+  local popped, tags = redis.call('ZPOPMIN', shard .. ':lane:' .. lane, count), {}
+  for index = 1, #popped, 2 do
+    tags[#tags + 1] = tonumber(popped[index + 1])
+    lease(popped[index], found)
+  end
+  if #tags > 0 then advance(lane, tags) end
+  room = room - #tags
+  return #tags
+end
+
+-- The costs of the call at the head; without weighted needs every call of the lane costs the same.
+local function costs_of(lane, found)
+  if not found.weighted then return {} end
+  local head = redis.call('ZRANGE', shard .. ':lane:' .. lane, 0, 0)[1]
+  local packed = head and redis.call('HGET', runs, head)
+  return packed and cmsgpack.unpack(packed).costs or {}
+end
+
+-- How many calls may start now; with 0 also the key that denies it longest and when that may change.
+local function allowed(lane, found, most)
+  if found.shut == nil then found.shut = closed(found) or forgotten(found) or false end
+  if found.shut then return 0, found.shut.key, found.shut.until_us > 0 and found.shut.until_us or nil end
+  local costs, count, key, at = costs_of(lane, found), most, nil, nil
+  for _, need in ipairs(found.needs) do
+    local limit, cost = limit_of(need), costs[need.name] or need.cost
+    local fit = fits(limit, cost)
+    count = math.min(count, fit)
+    if fit < 1 then
+      local free = free_at(limit, cost)
+      if not at or free > at then key, at = need.key, free end
+    end
+  end
+  return count, key, at
+end
+
+-- Serves a lane up to `most` calls; tells whether it is empty, has more, or was parked and under which key.
+local function serve(lane, most, place)
+  local found, taken = facts_of(lane), 0
+  repeat
+    local count, key, at = allowed(lane, found, found.weighted and 1 or most - taken)
+    if count < 1 then
+      if redis.call('EXISTS', shard .. ':lane:' .. lane) == 0 then return EMPTY end
+      park(lane, key, at, taken == 0 and place or nil)
+      return PARKED, key
+    end
+    local got = take(lane, found, count)
+    taken = taken + got
+    if got < count then return EMPTY end
+  until taken >= most or not found.weighted
+  return MORE
+end
+
+-- Serves the lanes that wait for a key, one call each in turn, until the key denies one, nobody waits or the room is used up.
+local function serve_parked(key)
+  local waiting = shard .. ':parked:' .. key
+  redis.call('ZREM', shard .. ':moves', key)
+  while room > 0 and SCANS > 0 do
+    local popped = redis.call('ZPOPMIN', waiting)
+    local lane, place = popped[1], popped[2]
+    if not lane then return end
+    SCANS = SCANS - 1
+    redis.call('HDEL', shard .. ':parks', lane)
+    local others = redis.call('ZCARD', waiting)
+    local fate, by = serve(lane, math.max(1, math.floor(room / (others + 1) / 32)), place)
+    if fate == MORE then park(lane, key, nil) end
+    if fate == PARKED and by == key then return end
+  end
+  if waited_for(key) then move(key, now) end
+end
+
+local function serve_ready()
+  while room > 0 and SCANS > 0 do
+    local connectors = redis.call('ZRANGE', shard .. ':ready', 0, 63)
+    if #connectors == 0 then return end
+    local share = math.max(1, math.floor(room / #connectors))
+    for _, connector in ipairs(connectors) do
+      local mine = shard .. ':ready:' .. connector
+      local lanes, left = redis.call('ZRANGE', mine, 0, 63), math.min(share, room)
+      for _, lane in ipairs(lanes) do
+        if left > 0 and SCANS > 0 then
+          SCANS = SCANS - 1
+          local before = room
+          local fate = serve(lane, math.max(1, math.floor(math.min(share, left) / #lanes)))
+          left = left - (before - room)
+          if fate == EMPTY then unready(lane) elseif fate == MORE then redis.call('ZADD', mine, turn(), lane) end
+        end
+      end
+      if redis.call('EXISTS', mine) == 1 then redis.call('ZADD', shard .. ':ready', turn(), connector) end
+    end
+  end
 end
 
 local function promote()
@@ -62,31 +174,28 @@ local function promote()
     if packed then
       local run = cmsgpack.unpack(packed)
       redis.call('ZADD', shard .. ':lane:' .. run.lane, run.tag, id)
-      redis.call('ZADD', ready, 'NX', now, run.lane)
+      rouse(run.lane)
     end
   end
 end
 
+if epoch ~= '' and redis.call('GET', shard .. ':epoch') ~= epoch then return {'forgot', now, -1, {}} end
 local remembered = redis.call('GET', memo_key)
 if remembered then
   local previous = cmsgpack.unpack(remembered)
   if previous.sequence == sequence then
     again(previous.claims)
-    return {'claimed', now, out}
+    return {'claimed', now, next_due(), out}
   end
 end
 promote()
-while room > 0 do
-  local lanes = redis.call('ZRANGE', ready, 0, 63)
-  if #lanes == 0 then break end
-  local share = math.max(1, math.floor(room / #lanes))
-  for _, lane in ipairs(lanes) do
-    if room > 0 then room = room - take(lane, math.min(share, room)) end
-  end
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', shard .. ':moves', '-inf', now, 'LIMIT', 0, 256)) do
+  if room > 0 and SCANS > 0 then serve_parked(key) end
 end
-if #out > 0 then
-  redis.call('SET', memo_key, cmsgpack.pack({sequence = sequence, claims = memo}), 'EX', 3600)
-  return {'claimed', now, out}
-end
-local due = redis.call('ZRANGE', shard .. ':delayed', 0, 0, 'WITHSCORES')
-return {'empty', now, due[2] and tonumber(due[2]) or -1}
+serve_ready()
+keep()
+if #out > 0 then redis.call('SET', memo_key, cmsgpack.pack({sequence = sequence, claims = memo}), 'EX', 3600) end
+local due = redis.call('EXISTS', shard .. ':ready') == 1 and now or next_due()
+-- What this worker has no room for is for the others, who may sleep.
+if room == 0 and due >= 0 and due <= now then redis.call('PUBLISH', shard .. ':wake', 1) end
+return {'claimed', now, due, out}

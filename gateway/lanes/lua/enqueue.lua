@@ -1,18 +1,27 @@
 -- enqueue: claim each call's idempotency scope, store the call, put it into its lane, tell `tool-events`, acknowledge its source.
--- Idempotent: an entry that is no longer pending, or a call id that is known, changes nothing. A full lane or a conflict
--- changes nothing either (and leaves the entry pending): the caller refuses it with `refuse`.
--- KEYS[1] shard    tag     prefix of calls (hash), runs (hash), ready (zset), lane:* (zset), idem:* (string), answer:*, stats, held (hashes)
--- KEYS[2] source   stream  where bus entries are acknowledged
--- KEYS[3] results  stream  stored results are published again for duplicates from the bus
--- KEYS[4] events   stream  lifecycle events
--- ARGV[1] group    string  consumer group of the source
--- ARGV[2] items    msgpack list of {id, lane, scope, print, body, event, timeout_us, deadline_us, limit, entry?}
--- RETURN  list of {"admitted", id} | {"duplicate", id} | {"conflict", id} | {"full", waiting} | {"seen", entry}
+-- Idempotent: an entry that is no longer pending, or a call id that is known, changes nothing. What the lanes will not take
+-- (a full lane, too many bytes, a deadline that cannot be met, a conflict) changes nothing either and leaves the entry pending:
+-- the caller refuses it with `refuse`.
+-- KEYS[1] shard        tag      prefix of calls, runs, parks, plans, gates, virtual, spent:*, answer:*, stats, held, bytes (hashes),
+--                      ready, ready:*, lane:*, flows:*, parked:*, deadlines, slots:*, moves, delayed (zsets), idem:*, forgot, watermark (strings)
+-- KEYS[2] source       stream   where bus entries are acknowledged
+-- KEYS[3] results      stream   stored results are published again for duplicates from the bus
+-- KEYS[4] events       stream   lifecycle events
+-- ARGV[1] group        string   consumer group of the source
+-- ARGV[2] items        msgpack  list of {id, lane, scope, print, body, event, timeout_us, deadline_us, limit, flow, weight, costs?, entry?}
+-- ARGV[3] plans        msgpack  connector|operation -> what its calls take of which limits; kept where nothing is known yet
+-- ARGV[4] most_bytes   int      bytes the calls of a tenant may take together
+-- RETURN  list of {"admitted", id} | {"duplicate", id} | {"conflict", id} | {"full", waiting} | {"heavy", bytes} | {"flooded", 0} |
+--         {"late", eta_us} | {"seen", entry}
 local shard, source, results, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local group, items = ARGV[1], cmsgpack.unpack(ARGV[2])
+local group, items, offered, most_bytes = ARGV[1], cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local accepted, duplicates, answers = 0, 0, {}
+-- USES lanes, pacing, forecast
+local UNIT, TENANT = 4096, 'default'
+local accepted, duplicates, woken, answers = 0, 0, 0, {}
+local queued = tonumber(redis.call('HGET', shard .. ':bytes', TENANT) or '0')
+local flooded = redis.call('EXISTS', shard .. ':watermark') == 1
 
 -- Lua has no rollback: what would fail in the middle is looked for before the first write.
 for _, stream in ipairs({source, results, events}) do
@@ -34,43 +43,72 @@ local function duplicate(item, call)
   return {'duplicate', call}
 end
 
-local function admit(item)
+-- The start tag of start-time fair queueing: behind the flow's last call, never before the lane's virtual time.
+local function tag_of(item)
+  local flows = shard .. ':flows:' .. item.lane
+  local virtual = tonumber(redis.call('HGET', shard .. ':virtual', item.lane) or '0')
+  return math.max(virtual, tonumber(redis.call('ZSCORE', flows, item.flow) or '0'))
+end
+
+local function admit(item, tag)
   if not acknowledged(item) then return {'seen', item.entry} end
   local run = {
     state = 'pending', lane = item.lane, scope = item.scope, fence = 0, seq = 1, attempts = 0, tries = 0, crashes = 0, marked = 0,
     first_us = 0,
-    effect = 'not_executed', tag = now, since = now, timeout_us = item.timeout_us, deadline_us = item.deadline_us, history = '[]',
+    effect = 'not_executed', tag = tag, since = now, timeout_us = item.timeout_us, deadline_us = item.deadline_us, history = '[]',
+    costs = item.costs,
   }
   redis.call('SET', shard .. ':idem:' .. item.scope, item.id .. '|' .. item.print)
   redis.call('HSET', shard .. ':calls', item.id, item.body)
   redis.call('HSET', shard .. ':runs', item.id, cmsgpack.pack(run))
-  redis.call('ZADD', shard .. ':lane:' .. item.lane, now, item.id)
-  redis.call('ZADD', shard .. ':ready', 'NX', now, item.lane)
+  redis.call('ZADD', shard .. ':lane:' .. item.lane, tag, item.id)
+  redis.call('ZADD', shard .. ':flows:' .. item.lane, tag + math.floor(UNIT / item.weight), item.flow)
+  redis.call('ZADD', shard .. ':deadlines', item.deadline_us, item.id)
   redis.call('HINCRBY', shard .. ':held', item.lane, 1)
   redis.call('XADD', events, '*', 'data', item.event)
+  if rouse(item.lane) then woken = woken + 1 end
+  queued = queued + #item.body
   accepted = accepted + 1
   return {'admitted', item.id}
 end
 
-local function decide(item)
-  local claim = redis.call('GET', shard .. ':idem:' .. item.scope)
-  if not claim then
-    -- All that have not ended count, also those in back-off: a dead vendor's lane must fill up.
-    local held = tonumber(redis.call('HGET', shard .. ':held', item.lane) or '0')
-    if held >= item.limit then return {'full', held} end
-    return admit(item)
-  end
-  local call, print = string.match(claim, '^([^|]*)|(.*)$')
-  if call == item.id then return {'admitted', call} end
-  if print ~= item.print then return {'conflict', call} end
-  return duplicate(item, call)
+-- When it would start, if that is after its deadline. Only asked where calls wait already.
+local function too_late(item, tag)
+  if redis.call('HEXISTS', shard .. ':parks', item.lane) == 0 then return nil end
+  local found = facts_of(item.lane)
+  local ahead = redis.call('ZCOUNT', shard .. ':lane:' .. item.lane, '-inf', tag)
+  local shut = closed(found) or forgotten(found)
+  local at = (not shut or shut.reason == 'rate_limit') and eta(item.lane, found, shut, ahead, item.costs)
+  return at and at > item.deadline_us and at or nil
 end
 
+local function decide(item)
+  local claim = redis.call('GET', shard .. ':idem:' .. item.scope)
+  if claim then
+    local call, print = string.match(claim, '^([^|]*)|(.*)$')
+    if call == item.id then return {'admitted', call} end
+    if print ~= item.print then return {'conflict', call} end
+    return duplicate(item, call)
+  end
+  -- All that have not ended count, also those in back-off: a dead vendor's lane must fill up.
+  local held = tonumber(redis.call('HGET', shard .. ':held', item.lane) or '0')
+  if held >= item.limit then return {'full', held} end
+  if queued + #item.body > most_bytes then return {'heavy', queued} end
+  -- What came over the bus was read before the bus was paused: it is few, and taken.
+  if flooded and not item.entry then return {'flooded', 0} end
+  local tag = tag_of(item)
+  local late = too_late(item, tag)
+  if late then return {'late', late} end
+  return admit(item, tag)
+end
+
+for name, plan in pairs(offered) do redis.call('HSETNX', shard .. ':plans', name, cmsgpack.pack(plan)) end
 for index, item in ipairs(items) do answers[index] = decide(item) end
 if accepted > 0 then
   redis.call('HINCRBY', shard .. ':stats', 'accepted', accepted)
-  redis.call('PUBLISH', shard .. ':wake', accepted)
+  redis.call('HSET', shard .. ':bytes', TENANT, queued)
 end
+if woken > 0 then redis.call('PUBLISH', shard .. ':wake', woken) end
 if duplicates > 0 then redis.call('HINCRBY', shard .. ':stats', 'duplicates', duplicates) end
 if accepted + duplicates > 0 then redis.call('HINCRBY', shard .. ':stats', 'received', accepted + duplicates) end
 return answers

@@ -1,16 +1,22 @@
 -- settle: end or defer claims: check the fence, free the lease, change the state, publish result, letter and events.
 -- Idempotent: a claim that is no longer the caller's ("stale") or a call that ended ("gone") changes nothing.
--- KEYS[1] shard    tag     prefix of calls, runs, stats, held (hashes), lane:*, ready, delayed, leases (zsets), idem:* (string), answer:* (hash)
+-- The slots of its limits go back too, and what the vendor's answer taught about them is kept; `next_due_us` is when there may be
+-- something to claim because of it.
+-- KEYS[1] shard    tag     prefix of calls, runs, stats, held, bytes, parks, plans, gates, virtual, spent:*, answer:* (hashes),
+--                  lane:*, ready, ready:*, flows:*, parked:*, moves, slots:*, deadlines, delayed, leases (zsets), forgot, idem:* (strings)
 -- KEYS[2] results  stream  result events
 -- KEYS[3] events   stream  lifecycle events
 -- KEYS[4] letters  stream  dead letters
 -- ARGV[1] items    msgpack list of {id, fence, state, seq, events, attempts_json, answer_ttl_s, scope_ttl_s, result?, letter?,
---                  due_us?, attempts?, tries?, crashes?, effect?, first_us?}; a scope_ttl_s of 0 keeps scope and answer (its letter is open), due_us marks a deferral
--- RETURN  list of "settled" | "stale" | "gone"
+--                  slots, costs?, lessons?, due_us?, attempts?, tries?, crashes?, effect?, first_us?}; a scope_ttl_s of 0 keeps scope and
+--                  answer (its letter is open), due_us marks a deferral, slots says what became of the request: see `release`
+-- RETURN  {now_us, next_due_us or -1, list of "settled" | "stale" | "gone"}
 local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+-- USES lanes, pacing, release
+local TENANT = 'default'
 
 -- Lua has no rollback: what would fail in the middle is looked for before the first write.
 for _, stream in ipairs({results, events, letters}) do
@@ -18,12 +24,21 @@ for _, stream in ipairs({results, events, letters}) do
   if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
 end
 
+-- Nothing of a lane is live any more: its bound, its virtual time and its flows begin anew.
+local function forget(lane)
+  redis.call('HDEL', shard .. ':held', lane)
+  redis.call('HDEL', shard .. ':virtual', lane)
+  redis.call('DEL', shard .. ':flows:' .. lane)
+end
+
 local function finish(item, run)
   local scope, answer = shard .. ':idem:' .. run.scope, shard .. ':answer:' .. item.id
+  redis.call('HINCRBY', shard .. ':bytes', TENANT, -redis.call('HSTRLEN', shard .. ':calls', item.id))
   redis.call('HDEL', shard .. ':calls', item.id)
   redis.call('HDEL', shard .. ':runs', item.id)
+  redis.call('ZREM', shard .. ':deadlines', item.id)
   redis.call('HINCRBY', shard .. ':stats', item.state, 1)
-  if redis.call('HINCRBY', shard .. ':held', run.lane, -1) <= 0 then redis.call('HDEL', shard .. ':held', run.lane) end
+  if redis.call('HINCRBY', shard .. ':held', run.lane, -1) <= 0 then forget(run.lane) end
   redis.call('XADD', results, '*', 'data', item.result)
   if item.letter then redis.call('XADD', letters, '*', 'data', item.letter) end
   redis.call('HSET', answer, 'event', item.result, 'attempts', item.attempts_json)
@@ -38,14 +53,15 @@ local function defer(item, run)
   run.state, run.seq, run.history, run.since = item.state, item.seq, item.attempts_json, now
   run.attempts, run.tries, run.crashes = item.attempts, item.tries, item.crashes
   run.effect, run.first_us = item.effect, item.first_us
+  run.permit, run.permits = nil, nil
+  redis.call('ZADD', shard .. ':deadlines', run.deadline_us, item.id)
   redis.call('HSET', shard .. ':runs', item.id, cmsgpack.pack(run))
   if item.due_us > now then
     redis.call('ZADD', shard .. ':delayed', item.due_us, item.id)
   else
     redis.call('ZADD', shard .. ':lane:' .. run.lane, run.tag, item.id)
-    redis.call('ZADD', shard .. ':ready', 'NX', now, run.lane)
+    if rouse(run.lane) then woken = woken + 1 end
   end
-  woken = woken + 1
 end
 
 local function settle(item)
@@ -54,11 +70,13 @@ local function settle(item)
   local run = cmsgpack.unpack(packed)
   if run.fence ~= item.fence or run.state ~= 'processing' then return 'stale' end
   redis.call('ZREM', shard .. ':leases', item.id)
+  relinquish(run, item.slots, item.costs, item.lessons)
   for _, event in ipairs(item.events) do redis.call('XADD', events, '*', 'data', event) end
   if item.due_us then defer(item, run) else finish(item, run) end
   return 'settled'
 end
 
 for index, item in ipairs(items) do answers[index] = settle(item) end
+keep()
 if woken > 0 then redis.call('PUBLISH', shard .. ':wake', woken) end
-return answers
+return {now, next_due(), answers}

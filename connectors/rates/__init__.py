@@ -1,0 +1,1 @@
+"""What a vendor's answer says about its limits; `reader` is the door."""

@@ -1,0 +1,67 @@
+"""A worker's housekeeping: signs of life, the state's name, what was left behind, what is overdue, the watermark, trims."""
+
+import structlog
+
+from gateway.app import Gateway
+from gateway.entrypoints.bus import Bus, Sweeper
+from gateway.entrypoints.worker import Chore, Worker
+from gateway.lanes.watermark import Watermark
+from schemas.topics import GROUP
+
+log = structlog.get_logger()
+
+
+def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
+    """List what is to be done, and how often."""
+    settings = gateway.settings
+    sweeper = Sweeper(gateway.lanes, gateway.redis, gateway.topics.calls, gateway.fleet, most_alone=settings.max_alone)
+    watermark = Watermark(gateway.redis, gateway.shard, high_bytes=settings.memory_high, low_share=settings.memory_low)
+
+    async def look_after_bus() -> None:
+        await check_epoch(gateway)
+        if await gateway.fleet.ensure_group(gateway.topics.calls):
+            log.warning("bus.group_created", stream=gateway.topics.calls)
+        if await bus.ensure_running():
+            log.warning("bus.restarted", stream=gateway.topics.calls)
+
+    async def sweep() -> None:
+        await sweeper.sweep(gateway.intake, dead_idle_ms=int(settings.beat_every * 1000))
+
+    async def trim() -> None:
+        wait_us, keep_us = int(settings.foreign_wait * 1e6), int(settings.keep_events * 1e6)
+        await gateway.lanes.trim(gateway.topics.calls, GROUP, keep_us=0, wait_us=wait_us)
+        for stream in (gateway.topics.results, gateway.topics.events):
+            await gateway.lanes.trim(stream, "", keep_us=keep_us, wait_us=wait_us)
+
+    return [
+        Chore(name="beat", every_s=settings.beat_every, run=gateway.fleet.beat),
+        Chore(name="bus", every_s=settings.beat_every, run=look_after_bus),
+        Chore(name="sweep", every_s=settings.beat_every, run=sweep),
+        Chore(name="watermark", every_s=settings.beat_every, run=lambda: hold_back(watermark, bus)),
+        Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
+        Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
+        Chore(name="trim", every_s=settings.trim_every, run=trim),
+    ]
+
+
+async def check_epoch(gateway: Gateway) -> None:
+    """Find out whether Redis has forgotten; then limits start full, and it is told."""
+
+    async def lost(expected: str, found: str) -> None:
+        await gateway.alerts.publish("gateway.epoch_lost", {"expected": expected, "found": found})
+
+    await gateway.epoch.check(lost)
+
+
+async def hold_back(watermark: Watermark, bus: Bus) -> None:
+    """Pause the bus while the queue is flooded, and read it again when it has drained."""
+    level = await watermark.look()
+    if level.flooded == bus.paused:
+        return
+    facts = {"used_bytes": level.used_bytes, "high_bytes": level.high_bytes}
+    if level.flooded:
+        await bus.pause()
+        log.warning("queue.flooded", **facts)
+    else:
+        await bus.resume()
+        log.warning("queue.drained", **facts)

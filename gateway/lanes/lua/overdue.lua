@@ -1,0 +1,35 @@
+-- overdue: take waiting calls whose deadline has passed out of their lanes, under a lease, so that the caller ends them.
+-- Idempotent in effect: what was taken and not settled is reaped when its lease ends.
+-- KEYS[1] shard     tag  prefix of calls, runs (hashes), lane:*, deadlines, delayed, leases (zsets), fence (string)
+-- ARGV[1] most      int  how many calls to take
+-- ARGV[2] lease_us  int  how long the caller may take to settle them
+-- RETURN  {now_us, {id, fence, lease_us, run, body, ...}}
+local shard, most, lease = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local runs, out = shard .. ':runs', {}
+
+local function take(id, run)
+  redis.call('ZREM', shard .. ':lane:' .. run.lane, id)
+  redis.call('ZREM', shard .. ':delayed', id)
+  run.state, run.marked = 'processing', -1
+  run.fence = redis.call('INCR', shard .. ':fence')
+  run.lease_us = now + lease
+  local packed = cmsgpack.pack(run)
+  redis.call('HSET', runs, id, packed)
+  redis.call('ZADD', shard .. ':leases', run.lease_us, id)
+  out[#out + 1] = id
+  out[#out + 1] = run.fence
+  out[#out + 1] = run.lease_us
+  out[#out + 1] = packed
+  out[#out + 1] = redis.call('HGET', shard .. ':calls', id)
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', shard .. ':deadlines', '-inf', now, 'LIMIT', 0, most)) do
+  local packed = redis.call('HGET', runs, id)
+  local run = packed and cmsgpack.unpack(packed)
+  -- An attempt that has started has its full timeout; if it is deferred, its deadline is looked at again.
+  if run and run.state ~= 'processing' then take(id, run) end
+  redis.call('ZREM', shard .. ':deadlines', id)
+end
+return {now, out}

@@ -1,0 +1,90 @@
+-- forecast: when a call will start that has `ahead` calls before it in its lane, and what it waits for. Only reads. Needs pacing.
+local crowds = {}
+
+local function takes(lane, key)
+  for _, need in ipairs(facts_of(lane).needs) do
+    if need.key == key then return true end
+  end
+  return false
+end
+
+-- The lanes that wait for a budget or one that is needed with it; at most 64 of each are looked at, the rest count like them.
+local function crowd_of(key, found)
+  if crowds[key] then return crowds[key] end
+  local crowd = {seen = 0, total = 0, lanes = {}}
+  for _, need in ipairs(found.needs) do
+    local waiting = redis.call('ZRANGE', shard .. ':parked:' .. need.key, 0, 63)
+    crowd.seen, crowd.total = crowd.seen + #waiting, crowd.total + redis.call('ZCARD', shard .. ':parked:' .. need.key)
+    for _, other in ipairs(waiting) do
+      if takes(other, key) then crowd.lanes[other] = redis.call('ZCARD', shard .. ':lane:' .. other) end
+    end
+  end
+  crowds[key] = crowd
+  return crowd
+end
+
+-- Calls of other lanes that go before it, since lanes take turns.
+local function before(key, lane, found, ahead)
+  local sum, crowd = 0, crowd_of(key, found)
+  for other, calls in pairs(crowd.lanes) do
+    if other ~= lane then sum = sum + math.min(calls, ahead + 1) end
+  end
+  return crowd.seen > 0 and math.floor(sum * crowd.total / crowd.seen) or 0
+end
+
+-- When the last of `wanted` slots is free, counted from `start`: the slots that are free, those that come back, and so on in rounds.
+local function slot_at(limit, wanted, start)
+  if limit.kind == 'soft' then return math.max(start, limit.tat + (wanted - limit.burst) * limit.interval) end
+  local stay = math.max(0, limit.stay_us)
+  local round = limit.window_us + stay
+  local rounds = math.floor((wanted - 1) / limit.most)
+  local rest, room = (wanted - 1) % limit.most + 1, math.max(0, limit.most - limit.used)
+  local at, held = start, redis.call('ZCARD', limit.slots)
+  if rest > room and held > 0 then
+    local index = math.min(held, math.ceil((rest - room) * held / limit.used)) - 1
+    local score = tonumber(redis.call('ZRANGE', limit.slots, index, index, 'WITHSCORES')[2] or now)
+    -- A slot in use stands at the end of its lease; it will be free as soon as the answer is there.
+    at = math.max(at, math.min(score, now + round))
+  end
+  return at + rounds * round
+end
+
+-- When it will start, at the lane's pace: us; nil when nobody can tell, because no limit binds or somebody has to act.
+local function eta(lane, found, shut, ahead, costs)
+  if shut and (shut.until_us == 0 or shut.reason ~= 'rate_limit' and shut.reason ~= 'paused') then return nil end
+  if #found.needs == 0 and not shut then return nil end
+  local start = math.max(now, shut and shut.until_us or now)
+  local at = start
+  for _, need in ipairs(found.needs) do
+    local cost = costs and costs[need.name] or need.cost
+    if cost > 0 then
+      at = math.max(at, slot_at(limit_of(need), (ahead + before(need.key, lane, found, ahead) + 1) * cost, start))
+    end
+  end
+  return at
+end
+
+-- The need that denies a call of this cost the longest, and until when; nil when all have room.
+local function binding(found, costs)
+  local tightest, latest = nil, nil
+  for _, need in ipairs(found.needs) do
+    local limit, cost = limit_of(need), costs and costs[need.name] or need.cost
+    if fits(limit, cost) < 1 then
+      local at = free_at(limit, cost)
+      if not latest or at > latest then tightest, latest = need, at end
+    end
+  end
+  return tightest, latest
+end
+
+-- What holds a call of this cost: {reason, detail, until_us, key, limit's name, most, window_us, used}; empty when nothing does.
+local function held_by(found, shut, costs)
+  if shut then return {shut.reason, shut.detail or '', shut.until_us, shut.key} end
+  local need, at = binding(found, costs)
+  if not need then return {} end
+  local limit = limit_of(need)
+  local reason = need.kind == 'concurrency' and 'concurrency' or 'rate_limit'
+  -- A slot in use stands at the end of its lease; it will be free as soon as the answer is there.
+  at = math.min(at, now + need.window_us + math.max(0, limit.stay_us))
+  return {reason, '', at, need.key, need.name, limit.most, need.window_us, limit.used}
+end

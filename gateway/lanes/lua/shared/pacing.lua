@@ -1,0 +1,174 @@
+-- pacing: what limits allow, to the letter what `pacing.py` says. The including script binds `shard` and `now`.
+-- plans (hash: connector|operation -> what its calls take), slots:* (zset: permit -> when its slots may be used again),
+-- spent:* (hash: used, tat, most, grow_us, stay_us, and the cost of each sub-bucket), gates (hash: key -> who closed it, until when),
+-- forgot (string: when this Redis was found to have forgotten, and the name it got then).
+local GUARD_US, MANY, BUCKETS, KEEP_MS = 5000000, 10000, 200, 86400000
+local plans, facts, limits = {}, {}, {}
+
+local function plan_of(connector, operation)
+  local name = connector .. '|' .. operation
+  if not plans[name] then
+    local packed = redis.call('HGET', shard .. ':plans', name)
+    plans[name] = packed and cmsgpack.unpack(packed) or {hold_us = 0, needs = {}}
+  end
+  return plans[name]
+end
+
+local function instance(need, connector, connection, operation)
+  if need.per == 'connector' then return connector .. '|' .. need.name end
+  if need.per == 'connection' then return connector .. '|' .. connection .. '|' .. need.name end
+  return connector .. '||' .. operation .. '|' .. need.name
+end
+
+-- What is known of a lane: its needs with the keys of the budgets they share, and the gates on its way.
+local function facts_of(lane)
+  if facts[lane] then return facts[lane] end
+  local connector, connection, operation = string.match(lane, '^([^|]*)|([^|]*)|(.*)$')
+  local plan = plan_of(connector, operation)
+  local found = {hold_us = plan.hold_us, needs = {}, weighted = false}
+  found.gates = {'@' .. connector, '@' .. connector .. '|' .. connection, '@' .. connector .. '||' .. operation, '@' .. lane}
+  for index, need in ipairs(plan.needs) do
+    local key = instance(need, connector, connection, operation)
+    found.needs[index] = {
+      key = key, name = need.name, kind = need.kind, most = need.most, window_us = need.window_us, cost = need.cost, weighted = need.weighted,
+    }
+    found.gates[#found.gates + 1] = key
+    if need.weighted then found.weighted = true end
+  end
+  facts[lane] = found
+  return found
+end
+
+local function cost_of(limit, permit)
+  local cost = string.match(permit, ':(%d+)$')
+  if cost then return tonumber(cost) end
+  local bucket = redis.call('HGET', limit.spent, permit)
+  redis.call('HDEL', limit.spent, permit)
+  return tonumber(bucket or '0')
+end
+
+-- Written at once, since scripts that only look do it too.
+local function expire(limit)
+  for _ = 1, 20 do
+    local over = redis.call('ZRANGEBYSCORE', limit.slots, '-inf', now, 'LIMIT', 0, 1000)
+    if #over == 0 then return end
+    for _, permit in ipairs(over) do limit.used = limit.used - cost_of(limit, permit) end
+    redis.call('ZREM', limit.slots, unpack(over))
+    redis.call('HSET', limit.spent, 'used', limit.used)
+  end
+end
+
+-- A burst b and an interval T with b + W/T <= N + 1: no window of W holds more than N grants.
+local function soften(limit)
+  limit.burst = math.min(limit.most, math.max(2, math.floor(limit.most / 20)))
+  limit.interval = math.ceil(limit.window_us / (limit.most - limit.burst + 1))
+end
+
+local function limit_of(need)
+  local limit = limits[need.key]
+  if limit then return limit end
+  limit = {key = need.key, kind = need.kind, declared = need.most, window_us = need.window_us, fresh = {}, dirty = false}
+  limit.slots, limit.spent = shard .. ':slots:' .. need.key, shard .. ':spent:' .. need.key
+  local kept = redis.call('HMGET', limit.spent, 'used', 'tat', 'most', 'grow_us', 'stay_us')
+  limit.used, limit.tat = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
+  limit.learned, limit.grow_us = tonumber(kept[3] or '-1'), tonumber(kept[4] or '0')
+  limit.stay_us = tonumber(kept[5] or '-1')
+  limit.most = limit.learned > 0 and math.min(need.most, limit.learned) or need.most
+  if limit.kind == 'soft' then soften(limit) else expire(limit) end
+  limits[need.key] = limit
+  return limit
+end
+
+-- How many calls of this cost may start now.
+local function fits(limit, cost)
+  if cost == 0 then return math.huge end
+  if limit.kind == 'soft' then
+    local full = limit.burst * limit.interval
+    local room = full - math.max(0, limit.tat - now)
+    if cost > limit.burst then return room == full and 1 or 0 end
+    return math.floor(room / (limit.interval * cost))
+  end
+  -- What was learned may lie below the cost of one call: it then goes alone.
+  return math.max(0, math.floor((math.max(limit.most, cost) - limit.used) / cost))
+end
+
+local function flush(limit)
+  if #limit.fresh > 0 then redis.call('ZADD', limit.slots, unpack(limit.fresh)) end
+  limit.fresh = {}
+end
+
+local function charge(limit, fence, lease_us, cost)
+  if cost == 0 then return end
+  limit.dirty = true
+  if limit.kind == 'soft' then
+    limit.tat = math.max(limit.tat, now) + cost * limit.interval
+    return
+  end
+  limit.used = limit.used + cost
+  limit.fresh[#limit.fresh + 1] = lease_us + limit.window_us
+  limit.fresh[#limit.fresh + 1] = string.format('%.0f:%.0f', fence, cost)
+  if #limit.fresh > 1000 then flush(limit) end
+end
+
+-- When a call of this cost will fit, if nothing else changes. With mixed costs it may be early: then it is looked at again.
+local function free_at(limit, cost)
+  if limit.kind == 'soft' then
+    return limit.tat + (math.min(cost, limit.burst) - limit.burst) * limit.interval
+  end
+  flush(limit)
+  local short, at = limit.used + cost - math.max(limit.most, cost), now
+  if short <= 0 then return now end
+  local permits = redis.call('ZRANGE', limit.slots, 0, math.min(short, 128) - 1, 'WITHSCORES')
+  for index = 1, #permits, 2 do
+    at = tonumber(permits[index + 1])
+    local cost_here = tonumber(string.match(permits[index], ':(%d+)$') or redis.call('HGET', limit.spent, permits[index]) or '1')
+    short = short - cost_here
+    if short <= 0 then break end
+  end
+  return at
+end
+
+local function keep()
+  for _, limit in pairs(limits) do
+    if limit.dirty then
+      flush(limit)
+      redis.call('HSET', limit.spent, 'used', limit.used, 'tat', limit.tat)
+      if limit.stay_us >= 0 then redis.call('HSET', limit.spent, 'stay_us', limit.stay_us) end
+      -- Kept far longer than any slot can be held; a limit that nobody uses any more is forgotten.
+      local ms = math.ceil(limit.window_us / 1000) + 2 * KEEP_MS
+      redis.call('PEXPIRE', limit.spent, ms)
+      redis.call('PEXPIRE', limit.slots, ms)
+    end
+  end
+end
+
+-- The latest closing of the gates on a lane's way: key, reason, until (0: nobody knows), detail; nil when all are open.
+local function closed(found)
+  local shut = nil
+  for index, packed in ipairs(redis.call('HMGET', shard .. ':gates', unpack(found.gates))) do
+    if packed then
+      for reason, closing in pairs(cmsgpack.unpack(packed)) do
+        local open = closing.until_us > 0 and closing.until_us <= now
+        local later = not shut or closing.until_us == 0 or (shut.until_us > 0 and closing.until_us > shut.until_us)
+        if not open and later then
+          shut = {key = found.gates[index], reason = reason, until_us = closing.until_us, detail = closing.detail}
+        end
+      end
+    end
+  end
+  return shut
+end
+
+-- After a loss nobody knows what was sent: a limit starts full, until what may have been under way has left every window.
+local function forgotten(found)
+  local forgot = redis.call('GET', shard .. ':forgot')
+  if not forgot then return nil end
+  local since, shut = tonumber(string.match(forgot, '^%d+')), nil
+  for _, need in ipairs(found.needs) do
+    local at = since + found.hold_us + need.window_us
+    if at > now and (not shut or at > shut.until_us) then
+      shut = {key = need.key, reason = 'rate_limit', until_us = at, detail = 'forgotten'}
+    end
+  end
+  return shut
+end

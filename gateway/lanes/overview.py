@@ -1,0 +1,99 @@
+"""The queue from above: how much it holds, what is closed, how near it is to its bounds. Only reads, and in bounded time."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from gateway.lanes.replies import text
+from gateway.lanes.watermark import MAXMEMORY_SHARE
+from gateway.ports import Closing, Gauges, Load
+from schemas.lifecycle import HoldReason
+from schemas.topics import Shard
+
+SCAN = 1000
+"""Fields of a hash that are read at once."""
+
+MOST = 20_000
+"""Fields of a hash that are read at all; what lies beyond is counted under `OTHER`."""
+
+OTHER = "(other)"
+"""Stands for the connectors of lanes that were not read."""
+
+TENANT = "default"
+
+
+class _Shut(msgspec.Struct):
+    """A closing as `gate.lua` keeps it."""
+
+    until_us: int
+    detail: str = ""
+
+
+_closings = msgspec.msgpack.Decoder(dict[HoldReason, _Shut]).decode
+
+
+class Overview:
+    """One shard's."""
+
+    def __init__(self, redis: "Redis", shard: Shard, *, high_bytes: int) -> None:
+        """`high_bytes` is the setting of the watermark."""
+        self._redis: Any = redis  # the client's types know keys of one kind only
+        self._shard = shard
+        self._high_bytes = high_bytes
+
+    async def load(self) -> Load:
+        """Read the sums."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hlen(self._shard.key("runs"))
+            pipe.hget(self._shard.key("bytes"), TENANT)
+            pipe.exists(self._shard.key("watermark"))
+            pipe.info("memory")
+            calls, call_bytes, flooded, memory = await pipe.execute()
+        most = int(memory.get("maxmemory") or 0)
+        return Load(
+            calls=calls,
+            call_bytes=int(call_bytes or 0),
+            memory_bytes=int(memory["used_memory"]),
+            memory_high_bytes=min(self._high_bytes, int(most * MAXMEMORY_SHARE)) if most else self._high_bytes,
+            flooded=bool(flooded),
+        )
+
+    async def closed(self) -> list[Closing]:
+        """List what is closed now: gates, and limits that a vendor asked to leave alone."""
+        seconds, us = await self._redis.time()
+        kept = await self._fields("gates")
+        return list(_open_later(kept, seconds * 1_000_000 + us))
+
+    async def calls(self) -> dict[str, int]:
+        """Count the calls that have not ended, by connector."""
+        sums: Counter[str] = Counter()
+        for lane, held in (await self._fields("held")).items():
+            sums[text(lane).partition("|")[0]] += int(held)
+        left = await self._redis.hlen(self._shard.key("runs")) - sums.total()
+        # A few may have come in between the two looks; only what the bound cut off is told.
+        return dict(sums) | ({OTHER: left} if left > 0 and await self._cut_off("held") else {})
+
+    async def gauges(self) -> Gauges:
+        """Read everything that monitoring is told."""
+        return Gauges(load=await self.load(), calls=await self.calls(), closed=await self.closed())
+
+    async def _cut_off(self, name: str) -> bool:
+        return bool(await self._redis.hlen(self._shard.key(name)) > MOST)
+
+    async def _fields(self, name: str) -> dict[bytes, bytes]:
+        fields: dict[bytes, bytes] = {}
+        cursor = None
+        while cursor != 0 and len(fields) < MOST:
+            cursor, some = await self._redis.hscan(self._shard.key(name), cursor=cursor or 0, count=SCAN)
+            fields.update(some)
+        return fields
+
+
+def _open_later(kept: Mapping[bytes, bytes], now_us: int) -> Iterator[Closing]:
+    for key, packed in kept.items():
+        for reason, shut in _closings(packed).items():
+            if shut.until_us == 0 or shut.until_us > now_us:
+                yield Closing(key=text(key), reason=reason, detail=shut.detail, until_us=shut.until_us or None)

@@ -1,0 +1,50 @@
+"""What the calls of each tool take of which limits, in the words of the queue. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from connectors.declared import Operation, Use
+from gateway.ports import Need, Plan
+
+WEIGHTS = {"interactive": 8, "normal": 4, "batch": 1}
+"""Share of a lane by priority class, while all of them wait."""
+
+
+def plans(operations: Iterable[Operation], *, grace_us: int) -> dict[str, Plan]:
+    """Return the plan of every tool by `connector|operation`; `grace_us` is what a lease has beyond the timeout."""
+    return {f"{one.connector}|{one.name}": plan(one, grace_us=grace_us) for one in operations}
+
+
+def plan(operation: Operation, *, grace_us: int) -> Plan:
+    """Return what each call of an operation takes."""
+    needs = [_need(use) for use in operation.uses]
+    return Plan(hold_us=int(operation.timeout_s * 1_000_000) + grace_us, needs=needs)
+
+
+def reserved(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the upper estimate of each cost that differs from call to call; None when all are fixed.
+
+    Raises ValueError when the arguments do not tell one; admission has refused such a call before.
+    """
+    weighted = {use.limit.name: use.cost_of(arguments) for use in operation.uses if use.estimate is not None}
+    return weighted or None
+
+
+def actual(operation: Operation, result: Any) -> dict[str, int] | None:
+    """Return the costs that the response tells, by limit; what it does not tell stays as it was reserved."""
+    found = {use.limit.name: use.actual_of(result) for use in operation.uses if use.actual is not None}
+    told = {name: cost for name, cost in found.items() if cost is not None}
+    return told or None
+
+
+def _need(use: Use) -> Need:
+    limit = use.limit
+    return Need(
+        name=limit.name,
+        per=limit.per,
+        kind=limit.kind,
+        most=limit.most,
+        window_us=limit.window_us,
+        cost=use.cost,
+        weighted=use.estimate is not None,
+    )

@@ -1,0 +1,21 @@
+"""Moments: a `datetime` for people, microseconds since the epoch for the queue, RFC 3339 for the wire. Exact both ways."""
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""The moment from which microseconds are counted, as Redis `TIME` counts them."""
+
+
+def stamp(at: datetime) -> str:
+    """Render a moment with a zone as RFC 3339 in UTC, always with six decimals, so that equal moments are equal texts."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def moment(us: int) -> datetime:
+    """Return microseconds since the epoch as a moment in UTC; `OverflowError` outside of the years 1 to 9999."""
+    return EPOCH + timedelta(microseconds=us)
+
+
+def microseconds(at: datetime) -> int:
+    """Return a moment with a zone as microseconds since the epoch, exactly: no float comes between."""
+    return (at - EPOCH) // timedelta(microseconds=1)
