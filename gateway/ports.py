@@ -113,6 +113,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What every call of an operation takes, and how long one may be under way."""
 
     hold_us: int
+    safe: bool = msgspec.field(default_factory=bool)
+    """Whether a call of it may be the one that finds out if a vendor is well again, before others."""
     needs: list[Need]
 
 

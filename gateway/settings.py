@@ -52,9 +52,9 @@ class Settings(BaseSettings):
         description="Bytes that all waiting calls of a tenant may take together; more are refused.",
     )
     memory_high: int = Field(
-        2_147_483_648,
-        ge=1_048_576,
-        description="Bytes of Redis memory at which the bus is paused and HTTP refuses; 80 % of its maxmemory if that is less.",
+        0,
+        ge=0,
+        description="Bytes of Redis memory at which the bus is paused and HTTP refuses; 0: only 80 % of its maxmemory, if it has one.",
     )
     memory_low: float = Field(
         0.9, gt=0, le=1, description="Share of the high watermark below which the bus is read again."

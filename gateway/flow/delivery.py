@@ -216,7 +216,8 @@ class Delivery:
 
 def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us: int) -> Outcome | None:
     """Say why a claimed call may not be attempted any more, if it may not."""
-    if now_us > call.deadline_us:
+    # Redis has claimed it by its own clock, without slots if that says it is late: ours may be behind.
+    if max(now_us, claim.claimed_us) > call.deadline_us:
         return _LATE
     if claim.run.effect is Effect.UNKNOWN and not _window_open(operation, claim.run.first_us, now_us):
         last = settlements.history(claim)[-1]

@@ -3,14 +3,18 @@
 The epoch is a name written into Redis and beside it; when Redis has another one, or none, it has forgotten, and that is told.
 """
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from gateway.lanes.queue import Lanes
 from schemas.topics import GROUP, Shard
+
+log = structlog.get_logger()
 
 
 class Fleet:
@@ -74,18 +78,22 @@ class Epoch:
         """
         expected = self.name or self._remembered()
         found, name = await self._lanes.epoch(expected, self._new_id())
+        self.name = name
         if found != "same":
             await self._lanes.declare()
         if found in ("lost", "changed"):
             await lost(expected, name)
-        if name != self._remembered():
-            self._write(name)
-        self.name = name
+        try:
+            if name != self._remembered():
+                self._write(name)
+        except OSError as error:
+            # The next start would take a loss for its first: told, but no reason to stand still now.
+            log.error("epoch.unwritten", path=str(self._path), error=str(error))  # noqa: TRY400 - the message is the story
 
     def _remembered(self) -> str:
-        return self._path.read_text(encoding="utf-8").strip() if self._path.exists() else ""
+        return self._path.read_text(encoding="utf-8", errors="replace").strip() if self._path.exists() else ""
 
     def _write(self, epoch: str) -> None:
-        temporary = self._path.with_suffix(".new")
+        temporary = self._path.with_suffix(f".{os.getpid()}.new")
         temporary.write_text(epoch + "\n", encoding="utf-8")
         temporary.replace(self._path)

@@ -95,7 +95,7 @@ def settle(terms: Terms, state: State, permit: str, fate: Fate, now_us: int, *, 
     at = now_us if fate == "unused" else now_us + terms.window_us + (GUARD_US if fate == "doubt" else 0)
     if at <= now_us or actual == 0:
         return replace(state, slots=slots)
-    if terms.most > MANY:
+    if terms.most > MANY and terms.window_us > 0:
         at = bucket_end(terms, at)
     return replace(state, slots={**slots, permit: (actual, at)})
 

@@ -154,14 +154,17 @@ class Lanes:
         now, found = await self._call("survey", [self.shard.tag], [_pack(lanes)])
         return now, [replies.lane_state(reply) for reply in found]
 
-    async def close(self, gate: str, reason: HoldReason, *, for_us: int, detail: str) -> int | None:
-        """Close a gate for `for_us`, 0 until it is opened; returns when it opens by itself."""
-        _, until = await self._call("gate", [self.shard.tag], [gate, reason, for_us, detail])
+    async def close(self, gate: str, reason: HoldReason, *, for_us: int, detail: str, most: int = 0) -> int | None:
+        """Close a gate for `for_us`, 0 until it is opened; returns when it opens by itself.
+
+        With a `most` it then lets only so many calls through at once, until it is opened.
+        """
+        _, until = await self._call("gate", [self.shard.tag], [gate, reason, for_us, detail, most])
         return until or None
 
     async def open(self, gate: str, reason: HoldReason) -> None:
         """Open a gate that was closed for this reason; what closed it for another stays."""
-        await self._call("gate", [self.shard.tag], [gate, reason, -1, ""])
+        await self._call("gate", [self.shard.tag], [gate, reason, -1, "", 0])
 
     async def epoch(self, expected: str, fresh: str) -> tuple[str, str]:
         """Hold the state's name against the one that is remembered, see `epoch.lua`: what was found, and the name."""

@@ -43,8 +43,9 @@ class Watermark:
             pipe.exists(self._key)
             info, stood = await pipe.execute()
         used, most = int(info["used_memory"]), int(info.get("maxmemory") or 0)
-        high = min(self._high_bytes, int(most * MAXMEMORY_SHARE)) if most else self._high_bytes
-        flooded = used > (high * self._low_share if stood else high)
+        marks = [mark for mark in (self._high_bytes, int(most * MAXMEMORY_SHARE)) if mark]
+        high = min(marks, default=0)
+        flooded = high > 0 and used > (high * self._low_share if stood else high)
         if flooded:
             await self._redis.set(self._key, used, px=STANDS_MS)
         elif stood:

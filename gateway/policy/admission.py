@@ -30,6 +30,9 @@ _ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:\d\d)$")
 VENDOR_KEY_LENGTH = 32
 """Characters of the key sent to a vendor: within every vendor's limit that we know."""
 
+DIGEST_LENGTH = 32
+"""Characters of scope and fingerprint: 128 bits tell the calls of one tenant apart, and every call that waits keeps both."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
@@ -176,8 +179,10 @@ def _call(
         session=data.session,
         priority=data.priority,
         key=key,
-        scope=sha256(TENANT, data.tool, name or "", key),
-        fingerprint=sha256(canonical({"tool": data.tool, "connection": name, "arguments": data.arguments})),
+        scope=sha256(TENANT, data.tool, name or "", key)[:DIGEST_LENGTH],
+        fingerprint=sha256(canonical({"tool": data.tool, "connection": name, "arguments": data.arguments}))[
+            :DIGEST_LENGTH
+        ],
         vendor_key=hashlib.sha256(f"{TENANT}|{name or ''}|{data.tool}|{key}".encode()).hexdigest()[:VENDOR_KEY_LENGTH],
         accepted_us=microseconds(incoming.now),
         deadline_us=microseconds(deadline),

@@ -5,6 +5,7 @@ from typing import Any
 
 from connectors.declared import Operation, Use
 from gateway.ports import Need, Plan
+from schemas.effect import OperationClass
 
 WEIGHTS = {"interactive": 8, "normal": 4, "batch": 1}
 """Share of a lane by priority class, while all of them wait."""
@@ -18,7 +19,8 @@ def plans(operations: Iterable[Operation], *, grace_us: int) -> dict[str, Plan]:
 def plan(operation: Operation, *, grace_us: int) -> Plan:
     """Return what each call of an operation takes."""
     needs = [_need(use) for use in operation.uses]
-    return Plan(hold_us=int(operation.timeout_s * 1_000_000) + grace_us, needs=needs)
+    hold_us = int(operation.timeout_s * 1_000_000) + grace_us
+    return Plan(hold_us=hold_us, safe=operation.op_class is OperationClass.SAFE, needs=needs)
 
 
 def reserved(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, int] | None:

@@ -20,8 +20,10 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from tests.vendor.limiter import LimitRequest
 from tests.vendor.record import Arrival, Arrivals, Counts
 from tests.vendor.script import Behaviour
+from tests.vendor.tokens import DeskCounts, DeskRequest
 
 ROOT = Path(__file__).parents[2]
 START_S = 15.0
@@ -64,6 +66,10 @@ class VendorControl:
         answer = self._call("GET", "window?" + urlencode({"seconds": seconds, "operation": operation}))
         return int(json.loads(answer)["max"])
 
+    def most_open(self, operation: str = "*") -> int:
+        """Count the most requests that were open at the same moment."""
+        return int(json.loads(self._call("GET", "open?" + urlencode({"operation": operation})))["max"])
+
     def script(self, operation: str, *behaviours: Behaviour, append: bool = False) -> None:
         """Replace the rules of an operation, or of all with `*`; none at all means good behaviour."""
         self._call("POST", "script", {"operation": operation, "behaviours": behaviours, "append": append})
@@ -71,6 +77,38 @@ class VendorControl:
     def auth(self, type_: str, secret: str = "", *, where: str = "header", name: str = "X-Api-Key") -> None:
         """Demand a credential: none, api_key, bearer, or basic with `username:password`."""
         self._call("POST", "auth", {"type": type_, "secret": secret, "in": where, "name": name})
+
+    def desk(self, rule: DeskRequest) -> None:
+        """Issue tokens by this rule from now on."""
+        self._call("POST", "desk", msgspec.to_builtins(rule))
+
+    def desk_counts(self) -> DeskCounts:
+        """Read the books of the token endpoint."""
+        return msgspec.json.decode(self._call("GET", "desk"), type=DeskCounts)
+
+    def expire(self) -> None:
+        """End every access token."""
+        self._call("POST", "expire")
+
+    def revoke(self) -> None:
+        """End the grant."""
+        self._call("POST", "revoke")
+
+    def consent(self, refresh_token: str) -> None:
+        """Let somebody consent again."""
+        self._call("POST", "consent?" + urlencode({"refresh_token": refresh_token}))
+
+    def limit(self, rule: LimitRequest) -> None:
+        """Enforce a limit from now on, with an unspent budget."""
+        self._call("POST", "limit", msgspec.to_builtins(rule))
+
+    def spend(self, units: int, operation: str = "*") -> None:
+        """Let another application use so much of a limit's budget."""
+        self._call("POST", "spend", {"units": units, "operation": operation})
+
+    def shut(self, seconds: float, operation: str = "*") -> None:
+        """Refuse everything that a limit covers for so long."""
+        self._call("POST", "shut", {"seconds": seconds, "operation": operation})
 
     def release(self) -> int:
         """Let go of what is held, and say how many that were."""
@@ -119,11 +157,38 @@ class AsyncVendorControl:
     async def window(self, seconds: float, operation: str = "*") -> int:
         return await asyncio.to_thread(self._control.window, seconds, operation)
 
+    async def most_open(self, operation: str = "*") -> int:
+        return await asyncio.to_thread(self._control.most_open, operation)
+
     async def script(self, operation: str, *behaviours: Behaviour, append: bool = False) -> None:
         await asyncio.to_thread(self._control.script, operation, *behaviours, append=append)
 
     async def auth(self, type_: str, secret: str = "", *, where: str = "header", name: str = "X-Api-Key") -> None:
         await asyncio.to_thread(self._control.auth, type_, secret, where=where, name=name)
+
+    async def desk(self, rule: DeskRequest) -> None:
+        await asyncio.to_thread(self._control.desk, rule)
+
+    async def desk_counts(self) -> DeskCounts:
+        return await asyncio.to_thread(self._control.desk_counts)
+
+    async def expire(self) -> None:
+        await asyncio.to_thread(self._control.expire)
+
+    async def revoke(self) -> None:
+        await asyncio.to_thread(self._control.revoke)
+
+    async def consent(self, refresh_token: str) -> None:
+        await asyncio.to_thread(self._control.consent, refresh_token)
+
+    async def limit(self, rule: LimitRequest) -> None:
+        await asyncio.to_thread(self._control.limit, rule)
+
+    async def spend(self, units: int, operation: str = "*") -> None:
+        await asyncio.to_thread(self._control.spend, units, operation)
+
+    async def shut(self, seconds: float, operation: str = "*") -> None:
+        await asyncio.to_thread(self._control.shut, seconds, operation)
 
     async def release(self) -> int:
         return await asyncio.to_thread(self._control.release)

@@ -17,6 +17,7 @@ class AuthType(StrEnum):
     API_KEY = "api_key"
     BEARER = "bearer"
     BASIC = "basic"
+    OAUTH2 = "oauth2"  # an access token that the vendor itself has issued and not ended
 
 
 class AuthRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -41,7 +42,9 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
 
     def challenge(self) -> str:
         """Name the scheme, as a 401 must."""
-        return {AuthType.BASIC: 'Basic realm="vendor"', AuthType.BEARER: "Bearer"}.get(self.type, "ApiKey")
+        return {AuthType.BASIC: 'Basic realm="vendor"', AuthType.BEARER: "Bearer", AuthType.OAUTH2: "Bearer"}.get(
+            self.type, "ApiKey"
+        )
 
 
 def required(asked: AuthRequest) -> Requirement:
@@ -58,7 +61,7 @@ def presented(requirement: Requirement, headers: Mapping[str, str], query: Mappi
     match requirement.type:
         case AuthType.API_KEY:
             secret = (headers if requirement.where == "header" else query).get(requirement.name)
-        case AuthType.BEARER:
+        case AuthType.BEARER | AuthType.OAUTH2:
             secret = _after(headers, "bearer ")
         case AuthType.BASIC:
             secret = _pair(headers)

@@ -6,6 +6,7 @@ arrivals is bounded.
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ V = TypeVar("V")
 
 
 class Arrival(msgspec.Struct, kw_only=True, gc=False):
-    """One request, stamped when its head arrived; `status` and `effect` follow when they are known."""
+    """One request, stamped when its head arrived; `status`, `effect` and `done_us` follow when they are known."""
 
     seq: int = 0
     mono_us: int
@@ -35,6 +36,8 @@ class Arrival(msgspec.Struct, kw_only=True, gc=False):
     credential_sha256: str | None = None
     status: int | None = None
     effect: bool = False
+    done_us: int | None = None
+    """When it was over for the vendor, just before its answer was written; on the clock of `mono_us`."""
 
 
 class Arrivals(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +61,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: int
     held: int
     forgotten_effects: int
+    refused: int = 0
+    """Arrivals that the vendor's own limit refused."""
 
 
 class Bounded(OrderedDict[str, V], Generic[V]):
@@ -132,7 +137,7 @@ class Record:
         arrival.status = status
         self._statuses[status] += 1
 
-    def counts(self, *, names: bool = True) -> Counts:
+    def counts(self, *, names: bool = True, refused: int = 0) -> Counts:
         """Sum up; without `names` the maps per key stay empty, which is cheap enough to poll."""
         return Counts(
             arrivals=self.total,
@@ -150,6 +155,7 @@ class Record:
             unanswered=self.total - self._statuses.total(),
             held=self.held,
             forgotten_effects=self._effects.forgotten(),
+            refused=refused,
         )
 
     def listed(self, operation: str | None = None) -> list[Arrival]:
@@ -158,6 +164,10 @@ class Record:
     def window(self, width_us: int, operation: str | None = None) -> int:
         """Count the most arrivals that any window of this width holds."""
         return busiest((arrival.mono_us for arrival in self.listed(operation)), width_us)
+
+    def most_open(self, operation: str | None = None) -> int:
+        """Count the most arrivals that were open at the same moment."""
+        return crowd((arrival.mono_us, arrival.done_us) for arrival in self.listed(operation))
 
 
 def busiest(times: Iterable[int], width: int) -> int:
@@ -169,3 +179,20 @@ def busiest(times: Iterable[int], width: int) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def overflows(times: Iterable[int], most: int, width: int) -> int:
+    """Count those of `times` that came although the half-open window that ends with them was full already."""
+    ordered = sorted(times)
+    return sum(1 for early, late in zip(ordered, ordered[most:], strict=False) if late - early < width)
+
+
+def crowd(spans: Iterable[tuple[int, int | None]]) -> int:
+    """Count the most spans that overlap; one that has no end goes on for ever."""
+    moments: list[tuple[int, int]] = []
+    for start, end in spans:
+        moments.append((start, 1))
+        if end is not None:
+            moments.append((end, -1))
+    # At the same moment ends come first.
+    return max(accumulate((change for _, change in sorted(moments)), initial=0))

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from tests.vendor.latency import Latency
+
 
 class Kind(StrEnum):
     OK = "ok"  # the true answer; with `seconds` a late one
@@ -65,6 +67,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     executes: bool | None = None
     seconds: float = 0.0
     """Wait so long at `point`; the effect comes even if the caller has gone by then."""
+    latency: Latency | None = None
+    """Instead of the same `seconds` for all: each arrival waits as long as the dice say."""
     point: Point = Point.BEFORE
     """Where `seconds` and `hold` wait: before the effect or after it."""
     status: int | None = None
@@ -114,6 +118,13 @@ class Rule:
         self._left -= 1
         return True
 
+    def timed(self) -> Behaviour:
+        """Return the behaviour with the response time of one arrival."""
+        behaviour = self.behaviour
+        if behaviour.latency is None:
+            return behaviour
+        return msgspec.structs.replace(behaviour, seconds=behaviour.latency.draw(self._dice))
+
 
 class Script:
     """The rules by operation; those of the operation itself come before those of `*`, each list in its order."""
@@ -132,5 +143,5 @@ class Script:
         text = "\n".join(name for name in names if name)
         for rule in self._rules.get(operation, []) + self._rules.get("*", []):
             if rule.takes(text):
-                return rule.behaviour
+                return rule.timed()
         return TRUE_ANSWER

@@ -17,8 +17,9 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from tests.vendor import credentials, faults
+from tests.vendor import credentials, faults, tokens
 from tests.vendor.control import PREFIX, control
+from tests.vendor.limiter import FREE, Verdict
 from tests.vendor.record import Arrival
 from tests.vendor.script import Behaviour, Kind, Point
 from tests.vendor.shop import Answer, Ask, operation_of, sha256
@@ -37,6 +38,7 @@ class Visit:
 
     world: World
     arrival: Arrival
+    verdict: Verdict = FREE
 
 
 class Door(RequestHandler):
@@ -81,7 +83,7 @@ class Door(RequestHandler):
             traceparent=message.headers.get("traceparent"),
         )
         world.record.arrive(arrival)
-        self.visits.append(Visit(world, arrival))
+        self.visits.append(Visit(world, arrival, world.limits.judge(arrival.operation, mono_us, wall_us)))
 
 
 class Vendor(web.Server):
@@ -103,9 +105,19 @@ class Vendor(web.Server):
             if request.path.startswith(PREFIX):
                 return await control(request, self.stage)
             door = cast("Door", request.protocol)
-            return await _answer(request, door.visits.popleft(), door.gone)
+            return await _attended(request, door.visits.popleft(), door.gone)
         except (ConnectionError, web.RequestPayloadError):
             return web.Response()  # the caller has gone: nobody reads this
+
+
+async def _attended(request: web.BaseRequest, visit: Visit, gone: asyncio.Event) -> web.StreamResponse:
+    try:
+        response = await _answer(request, visit, gone)
+        if not response.prepared:
+            response.headers.update(visit.verdict.headers)
+        return response
+    finally:
+        visit.arrival.done_us = time.monotonic_ns() // 1_000
 
 
 async def _answer(request: web.BaseRequest, visit: Visit, gone: asyncio.Event) -> web.StreamResponse:
@@ -117,8 +129,10 @@ async def _answer(request: web.BaseRequest, visit: Visit, gone: asyncio.Event) -
     def give(status: int) -> None:
         world.record.answered(arrival, status)
 
-    if not world.auth.met_by(arrival.credential_sha256):
+    if not _admitted(world, arrival):
         return _unauthorized(world.auth, give)
+    if visit.verdict.refused:
+        return _slow_down(give)
     behaviour = world.script.choose(arrival.operation, arrival.key, arrival.ref, arrival.path)
     await _wait(world, behaviour, Point.BEFORE)
     answer = _perform(world, arrival, ask) if behaviour.has_effect else NO_EFFECT
@@ -129,7 +143,7 @@ async def _answer(request: web.BaseRequest, visit: Visit, gone: asyncio.Event) -
 
 def _ask(arrival: Arrival, request: web.BaseRequest, body: bytes, auth: credentials.Requirement) -> Ask:
     try:
-        data = _decode(body) if body else {}
+        data = tokens.form_of(body) if arrival.operation == tokens.OPERATION else _decode(body) if body else {}
     except msgspec.DecodeError:
         data = {}
     echoed = arrival.operation == "echo"
@@ -145,7 +159,18 @@ def _ask(arrival: Arrival, request: web.BaseRequest, body: bytes, auth: credenti
     )
 
 
+def _admitted(world: World, arrival: Arrival) -> bool:
+    if arrival.operation == tokens.OPERATION:
+        return True
+    if world.auth.type is credentials.AuthType.OAUTH2:
+        return world.desk.knows(arrival.credential_sha256, time.time())
+    return world.auth.met_by(arrival.credential_sha256)
+
+
 def _perform(world: World, arrival: Arrival, ask: Ask) -> Answer:
+    if arrival.operation == tokens.OPERATION:
+        url = f"http://{ask.headers.get('Host', '')}{ask.path}"
+        return world.desk.perform(ask.data, ask.headers, url, time.time())
     answer = world.shop.perform(ask)
     if answer.effect is not None:
         world.record.executed(arrival, answer.effect)
@@ -165,6 +190,11 @@ def _unauthorized(auth: credentials.Requirement, give: Callable[[int], None]) ->
     give(401)
     challenge = {"WWW-Authenticate": auth.challenge()}
     return web.json_response({"error": {"code": "unauthorized"}}, status=401, headers=challenge)
+
+
+def _slow_down(give: Callable[[int], None]) -> web.Response:
+    give(429)
+    return web.json_response({"error": {"code": "rate_limited"}}, status=429)
 
 
 async def listen(host: str, port: int) -> tuple[asyncio.Server, Vendor]:

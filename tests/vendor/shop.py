@@ -26,6 +26,7 @@ EXACT: Mapping[tuple[str, str], str] = {
     ("GET", "/v1/big"): "big",
     ("GET", "/v1/echo"): "echo",
     ("POST", "/v1/echo"): "echo",
+    ("POST", "/oauth/token"): "token",
 }
 ONE_CONTACT = "/v1/contacts/"
 BY_ID: Mapping[str, str] = {"GET": "contacts.get", "PUT": "contacts.update"}

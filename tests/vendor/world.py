@@ -1,11 +1,13 @@
-"""One run of the vendor: its books, its script, its business, its gate. A reset replaces all of them at once."""
+"""One run of the vendor: its books, its script, its business, its limits, its gate. A reset replaces all of them at once."""
 
 import asyncio
 
 from tests.vendor.credentials import Requirement
+from tests.vendor.limiter import Limiters
 from tests.vendor.record import Record
 from tests.vendor.script import Script
 from tests.vendor.shop import Shop
+from tests.vendor.tokens import Desk
 
 
 class World:
@@ -13,6 +15,8 @@ class World:
         self.record = Record()
         self.script = Script()
         self.shop = Shop()
+        self.desk = Desk()
+        self.limits = Limiters()
         self.auth = Requirement()
         self._gate = asyncio.Event()
 

@@ -27,10 +27,23 @@ GRACE_US = 7_000_000
 class Bench:
     """Three lanes: two share the limit `core` of their connection, the third has one of its own."""
 
-    def __init__(self, redis: "Redis", *, most: int = 10, window_us: int = MINUTE, kind: str = "strict") -> None:
+    def __init__(
+        self,
+        redis: "Redis",
+        *,
+        most: int = 10,
+        window_us: int = MINUTE,
+        kind: str = "strict",
+        safe: str = "",
+        grace_us: int = GRACE_US,
+        timeout_us: int = 1_000_000,
+    ) -> None:
         need = Need(name="core", per="connection", kind=kind, most=most, window_us=window_us, cost=1, weighted=False)
-        plan = Plan(hold_us=1_000_000 + GRACE_US, needs=[need])
-        plans = {"crm|create": plan, "crm|get": plan}
+        plans = {
+            f"crm|{name}": Plan(hold_us=timeout_us + grace_us, safe=name == safe, needs=[need])
+            for name in ("create", "get")
+        }
+        self._grace_us, self._timeout_us = grace_us, timeout_us
         self.lanes = Lanes(redis, Topics(), shard=Shard(), terms=TERMS, plans=lambda: plans)
         self.redis: Any = redis
         self._numbers = count()
@@ -44,7 +57,7 @@ class Bench:
                 print="p",
                 body=body,
                 event="{}",
-                timeout_us=1_000_000,
+                timeout_us=self._timeout_us,
                 deadline_us=10**17,
                 limit=10**6,
                 flow="f",
@@ -56,7 +69,7 @@ class Bench:
         return await self.lanes.enqueue(admissions)
 
     async def claim(self, room: int = 100, *, epoch: str = "") -> Claims:
-        return await self.lanes.claim("w", next(self._numbers), room=room, grace_us=GRACE_US, epoch=epoch)
+        return await self.lanes.claim("w", next(self._numbers), room=room, grace_us=self._grace_us, epoch=epoch)
 
     async def settle(self, claim: Claim, *lessons: Lesson, slots: Slots = "answered") -> None:
         settlement = msgspec.structs.replace(settled(claim), slots=slots, lessons=list(lessons) or None)
@@ -249,3 +262,70 @@ async def test_calls_whose_deadline_passes_behind_a_closed_gate_are_found(redis:
     assert late.id == "c00000"
     assert await bench.redis.zrange("{s0}:lane:crm|main|create", 0, -1) == [b"c00001"]
     assert await bench.lanes.overdue(most=10, lease_us=1_000_000) == ()
+
+
+async def test_a_gate_that_opens_for_probes_lets_one_through_at_a_time_a_safe_one_first(redis: "Redis") -> None:
+    bench = Bench(redis, most=100, safe="get")
+    await bench.lanes.close("@crm", HoldReason.BREAKER_OPEN, for_us=30_000, detail="down", most=1)
+    for lane in (LANE, SPARE, OTHER):
+        await bench.come(lane, 2)
+    assert (await bench.claim()).claims == ()
+    await asyncio.sleep(0.04)
+    (probe,) = (await bench.claim()).claims
+    assert probe.run.lane == OTHER
+    waiting = await bench.hold("c00000")
+    assert waiting.held is not None
+    assert (waiting.held.reason, waiting.held.key, waiting.eta_us) == (HoldReason.BREAKER_OPEN, "@crm", None)
+    assert (await bench.claim()).claims == ()
+    await bench.settle(probe)
+    (second,) = (await bench.claim()).claims
+    await bench.settle(second)
+    await bench.lanes.close("@crm", HoldReason.BREAKER_OPEN, for_us=1, detail="slow start", most=2)
+    assert len((await bench.claim()).claims) == 2
+    await bench.lanes.open("@crm", HoldReason.BREAKER_OPEN)
+    assert len((await bench.claim()).claims) == 2
+
+
+async def test_a_probe_that_fails_closes_the_gate_for_all(redis: "Redis") -> None:
+    bench = Bench(redis, most=100)
+    await bench.lanes.close("@crm", HoldReason.BREAKER_OPEN, for_us=1, detail="down", most=1)
+    await bench.come(LANE, 3)
+    await bench.come(OTHER, 3)
+    (probe,) = (await bench.claim()).claims
+    await bench.lanes.close("@crm", HoldReason.BREAKER_OPEN, for_us=40_000, detail="down", most=1)
+    await bench.settle(probe)
+    assert (await bench.claim()).claims == ()
+    await asyncio.sleep(0.05)
+    assert len((await bench.claim()).claims) == 1
+
+
+async def test_a_probe_whose_worker_dies_is_given_back_by_the_end_of_its_lease(redis: "Redis") -> None:
+    bench = Bench(redis, most=100, grace_us=20_000, timeout_us=20_000)
+    await bench.lanes.close("@crm", HoldReason.BREAKER_OPEN, for_us=1, detail="down", most=1)
+    await bench.come(LANE, 2)
+    assert len((await bench.claim()).claims) == 1
+    held = await bench.claim()
+    assert held.claims == ()
+    assert held.due_us is not None
+    await asyncio.sleep(0.05)
+    assert len((await bench.claim()).claims) == 1
+
+
+async def test_a_large_concurrency_is_settled_in_doubt_like_any_other(redis: "Redis") -> None:
+    bench = Bench(redis, most=20_000, window_us=0, kind="concurrency")
+    await bench.come(LANE)
+    (claim,) = (await bench.claim()).claims
+    await bench.settle(claim, slots="doubt")
+    assert await bench.used() == 1
+
+
+async def test_a_lane_that_once_waited_for_a_limit_leaves_room_to_the_others(redis: "Redis") -> None:
+    bench = Bench(redis, most=10_000)
+    await bench.come(LANE, 200)
+    (first,) = (await bench.claim(1)).claims
+    await bench.settle(first, Lesson(limit=CORE, close_us=1000))
+    assert (await bench.claim(1)).claims == ()
+    await asyncio.sleep(0.01)
+    await bench.come("other|-|get", 20)
+    served = [claim.run.lane for _ in range(40) for claim in (await bench.claim(1)).claims]
+    assert served.count("other|-|get") >= 10

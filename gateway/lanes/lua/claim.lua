@@ -43,7 +43,7 @@ local function charged(run, found)
   if run.deadline_us < now then return nil end
   local permits = {}
   for index, need in ipairs(found.needs) do
-    local cost = need.weighted and run.costs and run.costs[need.name] or need.cost
+    local cost = cost_for(need, run.costs)
     charge(limit_of(need), run.fence, run.lease_us, cost)
     permits[index] = {key = need.key, name = need.name, kind = need.kind, most = need.most, window_us = need.window_us, cost = cost}
   end
@@ -99,7 +99,7 @@ local function allowed(lane, found, most)
   if found.shut then return 0, found.shut.key, found.shut.until_us > 0 and found.shut.until_us or nil end
   local costs, count, key, at = costs_of(lane, found), most, nil, nil
   for _, need in ipairs(found.needs) do
-    local limit, cost = limit_of(need), costs[need.name] or need.cost
+    local limit, cost = limit_of(need), cost_for(need, costs)
     local fit = fits(limit, cost)
     count = math.min(count, fit)
     if fit < 1 then
@@ -127,19 +127,38 @@ local function serve(lane, most, place)
   return MORE
 end
 
+-- The lane that waited longest; for a gate one whose calls are safe, if there is one near: it may have to be the probe.
+local function next_parked(key, waiting)
+  if string.sub(key, 1, 1) == '@' then
+    for _, lane in ipairs(redis.call('ZRANGE', waiting, 0, 15)) do
+      if facts_of(lane).safe then
+        local place = redis.call('ZSCORE', waiting, lane)
+        redis.call('ZREM', waiting, lane)
+        return lane, place
+      end
+    end
+  end
+  local popped = redis.call('ZPOPMIN', waiting)
+  return popped[1], popped[2]
+end
+
+-- A lane that has more stays with a limit, in turn with the others; behind a gate that is open there is nothing to wait for.
+local function back(lane, key)
+  if string.match(key, '^@.*[^~]$') then rouse(lane) else park(lane, key, nil) end
+end
+
 -- Serves the lanes that wait for a key, one call each in turn, until the key denies one, nobody waits or the room is used up.
 local function serve_parked(key)
   local waiting = shard .. ':parked:' .. key
   redis.call('ZREM', shard .. ':moves', key)
   while room > 0 and SCANS > 0 do
-    local popped = redis.call('ZPOPMIN', waiting)
-    local lane, place = popped[1], popped[2]
+    local lane, place = next_parked(key, waiting)
     if not lane then return end
     SCANS = SCANS - 1
     redis.call('HDEL', shard .. ':parks', lane)
     local others = redis.call('ZCARD', waiting)
     local fate, by = serve(lane, math.max(1, math.floor(room / (others + 1) / 32)), place)
-    if fate == MORE then park(lane, key, nil) end
+    if fate == MORE then back(lane, key) end
     if fate == PARKED and by == key then return end
   end
   if waited_for(key) then move(key, now) end
@@ -162,7 +181,11 @@ local function serve_ready()
           if fate == EMPTY then unready(lane) elseif fate == MORE then redis.call('ZADD', mine, turn(), lane) end
         end
       end
-      if redis.call('EXISTS', mine) == 1 then redis.call('ZADD', shard .. ':ready', turn(), connector) end
+      if redis.call('EXISTS', mine) == 1 then
+        redis.call('ZADD', shard .. ':ready', turn(), connector)
+      else
+        redis.call('ZREM', shard .. ':ready', connector)
+      end
     end
   end
 end
@@ -189,6 +212,8 @@ if remembered then
   end
 end
 promote()
+-- Every other claim begins with the lanes that have a turn, so that one limit with much to do leaves room to the others.
+if tonumber(sequence) % 2 == 1 then serve_ready() end
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', shard .. ':moves', '-inf', now, 'LIMIT', 0, 256)) do
   if room > 0 and SCANS > 0 then serve_parked(key) end
 end

@@ -4,8 +4,9 @@
 -- ARGV[2] reason    string  why: one of the hold reasons
 -- ARGV[3] close_us  int     for how long; 0 until it is opened, -1 opens it
 -- ARGV[4] detail    string  what people are told
+-- ARGV[5] most      int     when its time has passed, so many calls at once may go through until it is opened; 0: it is open then
 -- RETURN  {"closed" or "opened", until_us or 0}
-local shard, key, reason, close, detail = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local shard, key, reason, close, detail, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local gates, packed = shard .. ':gates', redis.call('HGET', shard .. ':gates', key)
@@ -15,20 +16,23 @@ local function kept()
   if next(closings) == nil then redis.call('HDEL', gates, key) else redis.call('HSET', gates, key, cmsgpack.pack(closings)) end
 end
 
+-- Lanes that wait for it, or for a place among the few that may try, are looked at again at `at`; the workers are told, to plan for it.
+local function look(at)
+  for _, waited in ipairs({key, key .. '~'}) do
+    if redis.call('EXISTS', shard .. ':parked:' .. waited) == 1 then
+      redis.call('ZADD', shard .. ':moves', at, waited)
+      redis.call('PUBLISH', shard .. ':wake', 1)
+    end
+  end
+end
+
 if close < 0 then
   closings[reason] = nil
   kept()
-  if redis.call('EXISTS', shard .. ':parked:' .. key) == 1 then
-    redis.call('ZADD', shard .. ':moves', now, key)
-    redis.call('PUBLISH', shard .. ':wake', 1)
-  end
+  look(now)
   return {'opened', 0}
 end
-closings[reason] = {until_us = close > 0 and now + close or 0, detail = detail}
+closings[reason] = {until_us = close > 0 and now + close or 0, detail = detail, most = most > 0 and most or nil}
 kept()
--- Lanes that wait for it already are looked at again when it opens by itself; the workers are told, to plan for it.
-if close > 0 and redis.call('EXISTS', shard .. ':parked:' .. key) == 1 then
-  redis.call('ZADD', shard .. ':moves', now + close, key)
-  redis.call('PUBLISH', shard .. ':wake', 1)
-end
+if close > 0 then look(now + close) end
 return {'closed', closings[reason].until_us}

@@ -52,11 +52,11 @@ end
 -- When it will start, at the lane's pace: us; nil when nobody can tell, because no limit binds or somebody has to act.
 local function eta(lane, found, shut, ahead, costs)
   if shut and (shut.until_us == 0 or shut.reason ~= 'rate_limit' and shut.reason ~= 'paused') then return nil end
-  if #found.needs == 0 and not shut then return nil end
+  if found.ramped or #found.needs == 0 and not shut then return nil end
   local start = math.max(now, shut and shut.until_us or now)
   local at = start
   for _, need in ipairs(found.needs) do
-    local cost = costs and costs[need.name] or need.cost
+    local cost = cost_for(need, costs)
     if cost > 0 then
       at = math.max(at, slot_at(limit_of(need), (ahead + before(need.key, lane, found, ahead) + 1) * cost, start))
     end
@@ -68,7 +68,7 @@ end
 local function binding(found, costs)
   local tightest, latest = nil, nil
   for _, need in ipairs(found.needs) do
-    local limit, cost = limit_of(need), costs and costs[need.name] or need.cost
+    local limit, cost = limit_of(need), cost_for(need, costs)
     if fits(limit, cost) < 1 then
       local at = free_at(limit, cost)
       if not latest or at > latest then tightest, latest = need, at end
@@ -83,6 +83,7 @@ local function held_by(found, shut, costs)
   local need, at = binding(found, costs)
   if not need then return {} end
   local limit = limit_of(need)
+  if need.reason then return {need.reason, 'it is tried again with few calls at once', 0, string.sub(need.key, 1, -2)} end
   local reason = need.kind == 'concurrency' and 'concurrency' or 'rate_limit'
   -- A slot in use stands at the end of its lease; it will be free as soon as the answer is there.
   at = math.min(at, now + need.window_us + math.max(0, limit.stay_us))

@@ -9,7 +9,7 @@ local function plan_of(connector, operation)
   local name = connector .. '|' .. operation
   if not plans[name] then
     local packed = redis.call('HGET', shard .. ':plans', name)
-    plans[name] = packed and cmsgpack.unpack(packed) or {hold_us = 0, needs = {}}
+    plans[name] = packed and cmsgpack.unpack(packed) or {hold_us = 0, safe = false, needs = {}}
   end
   return plans[name]
 end
@@ -25,7 +25,7 @@ local function facts_of(lane)
   if facts[lane] then return facts[lane] end
   local connector, connection, operation = string.match(lane, '^([^|]*)|([^|]*)|(.*)$')
   local plan = plan_of(connector, operation)
-  local found = {hold_us = plan.hold_us, needs = {}, weighted = false}
+  local found = {hold_us = plan.hold_us, safe = plan.safe, needs = {}, weighted = false, ramped = false}
   found.gates = {'@' .. connector, '@' .. connector .. '|' .. connection, '@' .. connector .. '||' .. operation, '@' .. lane}
   for index, need in ipairs(plan.needs) do
     local key = instance(need, connector, connection, operation)
@@ -37,6 +37,12 @@ local function facts_of(lane)
   end
   facts[lane] = found
   return found
+end
+
+-- What a call takes. One that was stored before its limit was declared like this told no estimate: it counts as all there is.
+local function cost_for(need, costs)
+  if not need.weighted then return need.cost end
+  return costs and costs[need.name] or need.most
 end
 
 local function cost_of(limit, permit)
@@ -119,6 +125,8 @@ local function free_at(limit, cost)
   local short, at = limit.used + cost - math.max(limit.most, cost), now
   if short <= 0 then return now end
   local permits = redis.call('ZRANGE', limit.slots, 0, math.min(short, 128) - 1, 'WITHSCORES')
+  -- A sum without slots to it could only be waited for in vain: somebody else's hand was here.
+  if #permits == 0 then limit.used, limit.dirty = 0, true end
   for index = 1, #permits, 2 do
     at = tonumber(permits[index + 1])
     local cost_here = tonumber(string.match(permits[index], ':(%d+)$') or redis.call('HGET', limit.spent, permits[index]) or '1')
@@ -142,6 +150,14 @@ local function keep()
   end
 end
 
+-- A closing whose time has passed but that names a `most` lets so many through at once: probes, and then a slow start.
+local function ramp(found, gate, reason, most)
+  found.ramped = true
+  found.needs[#found.needs + 1] = {
+    key = gate .. '~', name = reason, reason = reason, kind = 'concurrency', most = most, window_us = 0, cost = 1, weighted = false,
+  }
+end
+
 -- The latest closing of the gates on a lane's way: key, reason, until (0: nobody knows), detail; nil when all are open.
 local function closed(found)
   local shut = nil
@@ -150,6 +166,7 @@ local function closed(found)
       for reason, closing in pairs(cmsgpack.unpack(packed)) do
         local open = closing.until_us > 0 and closing.until_us <= now
         local later = not shut or closing.until_us == 0 or (shut.until_us > 0 and closing.until_us > shut.until_us)
+        if open and closing.most then ramp(found, found.gates[index], reason, closing.most) end
         if not open and later then
           shut = {key = found.gates[index], reason = reason, until_us = closing.until_us, detail = closing.detail}
         end

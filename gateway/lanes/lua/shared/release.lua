@@ -12,7 +12,7 @@ local function reslot(limit, fence, cost, actual, at)
   limit.used = limit.used - (known and cost or 0)
   if at <= now or actual == 0 then return end
   limit.used = limit.used + actual
-  if limit.declared <= MANY then
+  if limit.declared <= MANY or limit.window_us == 0 then
     redis.call('ZADD', limit.slots, at, string.format('%.0f:%.0f', fence, actual))
     return
   end
@@ -67,7 +67,7 @@ end
 local function phantom(limit, left, reset_us)
   local ours = limit.most - limit.used
   if limit.kind ~= 'strict' or left >= ours then return end
-  limit.used = limit.used + ours - left
+  limit.used, limit.dirty = limit.used + ours - left, true
   local permit = string.format('p%.0f:%.0f', now, ours - left)
   if redis.call('ZADD', limit.slots, 'NX', now + math.max(1, reset_us or limit.window_us), permit) == 0 then
     limit.used = limit.used - (ours - left)

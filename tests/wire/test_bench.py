@@ -1,0 +1,69 @@
+"""The benchmarks run and their tables are complete. Their figures are judged by a full run on a quiet machine, not here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import lanes
+from bench.report import HEADINGS, Line, markdown, write
+
+ROOT = Path(__file__).parents[2]
+MEASURES = [
+    "Redis per queued 1 KB call",
+    "  its event on tool-events",
+    *(f"cycle, {number} lanes" for number in (1, 10, 100)),
+    *(f"cycle, {name}" for name in ("no limit", "one strict", "three strict", "soft", "weighted", "100,000 a window")),
+    *(f"claim of {count}, {number} parked" for count in ("none", "one") for number in (10, 200)),
+    "cycle, 256 queued",
+    "cycle, 4,000 queued",
+    "claim, 4,000 queued, p50",
+    "claim, 4,000 queued, p99",
+]
+
+
+def test_a_quick_run_of_lanes_gives_the_whole_table_and_leaves_the_document_alone() -> None:
+    before = lanes.DOCUMENT.read_bytes()
+    command = [sys.executable, "-m", "bench", "lanes", "--quick", "--date", "2026-11-20"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 0, ran.stderr
+    table, machine = ran.stdout.rstrip().split("\n\n")
+    rows = table.splitlines()
+    assert [heading for heading in HEADINGS if heading not in rows[0]] == []
+    assert [row[:28].rstrip() for row in rows[2:]] == MEASURES
+    assert max(map(len, rows)) <= 80
+    assert all(any(letter.isdigit() for letter in row[28:]) for row in rows[2:])
+    facts = dict(line.split(": ", 1) for line in machine.splitlines())
+    assert set(facts) == {"date", "commit", "cores", "kernel", "server", "python"}
+    assert facts["date"] == "2026-11-20"
+    assert "appendfsync always" in facts["server"]
+    assert lanes.DOCUMENT.read_bytes() == before
+
+
+def test_an_unknown_benchmark_is_refused_by_name() -> None:
+    command = [sys.executable, "-m", "bench", "lane"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 2
+    assert "there is no `lane`; there is lanes" in ran.stderr
+
+
+def test_the_document_keeps_its_prose_and_gets_the_new_block(tmp_path: Path) -> None:
+    document = tmp_path / "benchmarks.md"
+    document.write_text("before\n<!-- measured: lanes -->\nold\n<!-- measured -->\nafter\n", encoding="utf-8")
+    block = markdown([Line(measure="m", clock="1 us", gate="<= 2", kept=False)], {"cores": "2"})
+    for _ in range(2):
+        write(document, "lanes", block)
+        written = document.read_text(encoding="utf-8")
+        assert written.startswith("before\n<!-- measured: lanes -->\n")
+        assert written.endswith("<!-- measured -->\nafter\n")
+        assert "- cores: 2" in written
+        assert "| m | 1 us |  |  | <= 2 | NO |" in written
+        assert "old" not in written
+
+
+def test_a_document_without_the_marks_is_refused(tmp_path: Path) -> None:
+    document = tmp_path / "benchmarks.md"
+    document.write_text("prose", encoding="utf-8")
+    with pytest.raises(ValueError, match="no marks"):
+        write(document, "lanes", "block")
