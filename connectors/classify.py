@@ -201,18 +201,23 @@ def _answer_failed(answer: Answered, failure: Failure, message: str, rates: Rate
         failure=failure,
         message=_plain(message),
         status=answer.status,
-        reply=Reply(
-            status=answer.status,
-            headers={name: _plain(value)[:_HEADER_CHARACTERS] for name, value in _kept(answer.headers).items()},
-            body=answer.body[:REPLY_BODY_BYTES],
-            truncated=answer.truncated is not None or len(answer.body) > REPLY_BODY_BYTES,
-        ),
+        reply=kept(answer),
         retry_after_s=rates.retry_after_s,
         spends_attempt=not rates.limited,
         duration_ms=_milliseconds(answer.duration_s),
         bytes_out=answer.bytes_out,
         rates=rates.readings,
         limited=rates.limited,
+    )
+
+
+def kept(answer: Answered) -> Reply:
+    """Return what a letter keeps of an answer."""
+    return Reply(
+        status=answer.status,
+        headers={name: _plain(value)[:_HEADER_CHARACTERS] for name, value in _kept(answer.headers).items()},
+        body=answer.body[:REPLY_BODY_BYTES],
+        truncated=answer.truncated is not None or len(answer.body) > REPLY_BODY_BYTES,
     )
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from connectors.arguments import ArgumentCheck, ArgumentError
+from connectors.breaking.terms import DEFAULT_TERMS, BreakerTerms
 from connectors.limits import Limit, Use
 from connectors.rates.rules import NO_RULES, RateRules
 from connectors.secret import MissingSecret, Secret
 from schemas.effect import OperationClass
 
-__all__ = ["Agent", "Auth", "Connection", "Egress", "Limit", "Operation", "Operator", "Use"]
+__all__ = ["Agent", "Auth", "BreakerTerms", "Connection", "Egress", "Limit", "OAuth2", "Operation", "Operator", "Use"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,25 @@ class Auth:
     """api_key: where the key goes (`in` in the manifest)."""
     name: str | None = None
     """api_key: the header or parameter."""
+    oauth2: "OAuth2 | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuth2:
+    """How tokens are got."""
+
+    grant: Literal["client_credentials", "refresh_token"]
+    token_url: str
+    """Absolute, or a path below the base_url."""
+    scopes: tuple[str, ...] = ()
+    client_auth: Literal["basic", "post", "private_key_jwt"] = "basic"
+    rotation: Literal["none", "grace", "strict"] = "none"
+    key_id: str | None = None
+    """private_key_jwt: the `kid` of its header."""
+    audience: str | None = None
+    """private_key_jwt: its `aud`; None: the token endpoint."""
+    authorize_url: str | None = None
+    """Where a person consents; absolute, or a path below the base_url."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +72,8 @@ class Operation:
     input_schema: Mapping[str, Any] | None
     output_schema: Mapping[str, Any] | None
     approval_required: bool
+    on_breaking: Literal["warn", "quarantine_writes", "block"] = "block"
+    """What an answer that breaks `output_schema` does to the call."""
     queue_limit: int | None = None
     """Calls a lane may hold; None: the gateway's setting."""
     unavailable: str | None = None
@@ -62,6 +84,8 @@ class Operation:
     """Limits that each call takes its share of, in the order of the connector's `limits`."""
     rates: RateRules = NO_RULES
     """Where the connector tells of its limits."""
+    breaker: BreakerTerms = DEFAULT_TERMS
+    """When its origin is left alone; the same for all operations of a connector."""
     _check: ArgumentCheck = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -297,6 +297,7 @@ def _failure(ended: Ended, letter_id: str, at: str) -> FailurePart:
         action=action(ended.why, ended.state, ended.effect, letter_id),
         first_at=ended.attempts[0].started if ended.attempts else at,
         last_at=at,
+        findings=[msgspec.to_builtins(one) for one in ended.outcome.findings],
     )
 
 

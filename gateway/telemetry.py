@@ -15,13 +15,17 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import structlog
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from connectors.breaking.breakers import Changed, told
+from connectors.breaking.standing import State
 from gateway.ports import Gauges
 from schemas.lifecycle import HoldReason
+
+log = structlog.get_logger()
 
 EXPOSITION_TYPE: Final = CONTENT_TYPE_LATEST
 MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -58,8 +62,22 @@ REFUSALS = Name("sluice_refusals_total", "Calls refused before they had a place 
 LIMITED = Name(
     "sluice_rate_limited_total", "Answers in which the vendor asked to slow down.", ("connector", "operation")
 )
+TOKENS = Name(
+    "sluice_tokens_total", "Requests for tokens and refused ones, by what came of them.", ("connector", "result")
+)
 WAIT = Name(
     "sluice_queue_wait_seconds", "From accepting a call to the start of its first attempt.", ("connector", "operation")
+)
+BREAKER = Name("sluice_breaker_state", "Breakers by origin: 0 closed, 1 half open, 2 open.", ("connector", "origin"))
+BREAKER_MOVES = Name(
+    "sluice_breaker_transitions_total",
+    "Changes of a breaker's state, by the new one.",
+    ("connector", "origin", "state"),
+)
+FINDINGS = Name(
+    "sluice_contract_findings_total",
+    "Differences between answers and their contracts that were new, by level.",
+    ("connector", "operation", "level"),
 )
 BUILD = Name("sluice_build_info", "Always 1; the labels say what runs.", ("version", "python"))
 NAMES: Final = (
@@ -69,12 +87,16 @@ NAMES: Final = (
     WAIT,
     LIMITED,
     REFUSALS,
+    FINDINGS,
+    TOKENS,
     EVENTS,
     QUEUE_CALLS,
     QUEUE_BYTES,
     FLOODED,
     MEMORY,
     GATES,
+    BREAKER,
+    BREAKER_MOVES,
     BUILD,
 )
 
@@ -83,7 +105,13 @@ _attempts = Counter(ATTEMPTS.name, ATTEMPTS.help, ATTEMPTS.labels)
 _durations = Histogram(DURATION.name, DURATION.help, DURATION.labels, buckets=_BUCKETS)
 _waits = Histogram(WAIT.name, WAIT.help, WAIT.labels, buckets=_WAITS)
 _limited = Counter(LIMITED.name, LIMITED.help, LIMITED.labels)
+_tokens = Counter(TOKENS.name, TOKENS.help, TOKENS.labels)
+_findings = Counter(FINDINGS.name, FINDINGS.help, FINDINGS.labels)
 _refusals = Counter(REFUSALS.name, REFUSALS.help, REFUSALS.labels)
+# Every process hears of a change; of several that know a breaker, the one that heard last is right.
+_breaker = Gauge(BREAKER.name, BREAKER.help, BREAKER.labels, multiprocess_mode="livemostrecent")
+_breaker_moves = Counter(BREAKER_MOVES.name, BREAKER_MOVES.help, BREAKER_MOVES.labels)
+_BREAKER_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
 def record_attempt(connector: str, operation: str, *, status: int | None, duration_s: float) -> None:
@@ -107,9 +135,30 @@ def record_limited(connector: str, operation: str) -> None:
     _limited.labels(connector, operation).inc()
 
 
+def record_token(connector: str, result: str) -> None:
+    """Count one request for a token by what came of it, or one that a vendor refused."""
+    _tokens.labels(connector, result).inc()
+
+
+def record_finding(tool: str, level: str) -> None:
+    """Count one difference between answers and their contract that nobody had seen before."""
+    connector, _, operation = tool.partition(".")
+    _findings.labels(connector, operation, level).inc()
+
+
 def record_refusal(failure: str) -> None:
     """Count one call that was refused on its way in."""
     _refusals.labels(failure).inc()
+
+
+def record_breaker(changed: Changed) -> None:
+    """Note how a breaker stands; where this process changed it for all, count and log that, once for the fleet."""
+    connector, _, origin = changed.key.partition("|")
+    state = changed.standing.state
+    _breaker.labels(connector, origin).set(_BREAKER_VALUES[state])
+    if changed.before is not None:
+        _breaker_moves.labels(connector, origin, state).inc()
+        log.warning("breaker.changed", **told(changed))
 
 
 def status_class(status: int | None) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.contracts.finding import Finding
 from schemas.effect import Effect
 from schemas.failure import Failure
 
@@ -51,6 +52,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the answer says about the vendor's budgets."""
     limited: bool = False
     """The vendor said "slow down": whoever shares its limit waits as well."""
+    contract: str = "unchecked"
+    """`ok`, or the worst finding; `unchecked` says that nobody looked."""
+    findings: tuple[Finding, ...] = ()
+    """How the answer differs from what its operation promises, worst first."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

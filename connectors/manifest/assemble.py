@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from connectors.declared import Agent, Auth, Connection, Egress, Limit, Operation, Operator, Use
+from connectors.declared import Agent, Auth, BreakerTerms, Connection, Egress, Limit, OAuth2, Operation, Operator, Use
 from connectors.limits import at_once
 from connectors.manifest.build_state import OAUTH2
 from connectors.manifest.model import (
@@ -11,9 +11,11 @@ from connectors.manifest.model import (
     AgentManifest,
     ApiKeyAuth,
     AuthField,
+    Breaker,
     ConnectionManifest,
     ConnectorManifest,
     LimitManifest,
+    OAuth2Auth,
     OperationManifest,
     OperatorManifest,
     UseField,
@@ -70,12 +72,14 @@ def _operation(manifest: ConnectorManifest, name: str, own: OperationManifest, a
         egress=egress,
         input_schema=own.input,
         output_schema=own.output,
+        on_breaking=inherit(manifest.defaults.contract, own.contract).on_breaking,
         approval_required=own.approval is not None and own.approval.required,
         unavailable=OAUTH2 if auth.type == "oauth2" else None,
         title=own.title,
         description=own.description,
         uses=tuple(_uses(manifest, own)),
         rates=rate_rules(manifest.rate_headers),
+        breaker=_breaker(manifest.defaults.breaker),
     )
 
 
@@ -107,10 +111,37 @@ def _limit(name: str, declared: LimitManifest) -> Limit:
     )
 
 
+def _breaker(declared: Breaker) -> BreakerTerms:
+    return BreakerTerms(
+        window_s=declared.window.seconds,
+        min_calls=declared.min_calls,
+        failure_rate=declared.failure_rate.fraction,
+        consecutive=declared.consecutive,
+        slow_over_s=declared.slow.over.seconds,
+        slow_rate=declared.slow.rate.fraction,
+        open_s=declared.open.seconds,
+    )
+
+
 def _auth(declared: AuthField) -> Auth:
     if isinstance(declared, ApiKeyAuth):
         return Auth(type=declared.type, where=declared.where, name=declared.name)
+    if isinstance(declared, OAuth2Auth):
+        return Auth(type=declared.type, oauth2=_oauth2(declared))
     return Auth(type=declared.type)
+
+
+def _oauth2(declared: OAuth2Auth) -> OAuth2:
+    return OAuth2(
+        grant=declared.grant,
+        token_url=declared.token_url,
+        scopes=declared.scopes,
+        client_auth=declared.client_auth,
+        rotation=declared.rotation,
+        key_id=declared.key_id,
+        audience=declared.audience,
+        authorize_url=declared.authorize_url,
+    )
 
 
 def connection_of(manifest: ConnectionManifest, environ: Mapping[str, str]) -> Connection:

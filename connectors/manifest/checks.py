@@ -77,10 +77,24 @@ def _addresses(tree: dict[str, Any]) -> Iterator[Finding]:
         if isinstance(entry, str) and (fault := allowed_host_fault(entry)):
             yield Finding(path=("egress", "allow_hosts", index), message=f"allow_hosts: {fault}")
     yield from address_findings(tree.get("base_url"), tree, ("base_url",))
-    token_url = mapping(tree, "auth").get("token_url")
-    if isinstance(token_url, str) and not token_url.startswith("/"):
-        path = ("auth", "token_url")
-        if is_absolute(token_url):
-            yield from address_findings(token_url, tree, path)
-        else:
-            yield Finding(path=path, message="token_url: must be an address, or a path that starts with /")
+    yield from _oauth2(tree)
+
+
+def _oauth2(tree: dict[str, Any]) -> Iterator[Finding]:
+    auth = mapping(tree, "auth")
+    for name in ("token_url", "authorize_url"):
+        url, path = auth.get(name), ("auth", name)
+        if not isinstance(url, str) or (url.startswith("/") and not url.startswith("//")):
+            continue
+        if not is_absolute(url):
+            yield Finding(path=path, message=f"{name}: must be an address, or a path that starts with /")
+        elif name == "token_url":  # a person's browser goes where it likes
+            yield from address_findings(url, tree, path)
+    for name in ("key_id", "audience"):
+        if name in auth and auth.get("client_auth") != "private_key_jwt":
+            yield Finding(
+                path=("auth", name), at_key=True, message=f"{name} is only used with client_auth private_key_jwt"
+            )
+    if "authorize_url" in auth and auth.get("grant") == "client_credentials":
+        message = "authorize_url is only used with grant refresh_token: a client of its own asks nobody for consent"
+        yield Finding(path=("auth", "authorize_url"), at_key=True, message=message)

@@ -3,6 +3,7 @@
 Shape only: what needs two keys or two documents to judge is in `checks`. Secrets appear as references, never as values.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -79,8 +80,16 @@ class OAuth2Auth(Part):
     grant: Literal["client_credentials", "refresh_token"]
     token_url: str = Field(description="Absolute, or relative to the connection's base_url.")
     scopes: tuple[str, ...] = ()
-    client_auth: Literal["basic", "post"] = "basic"
-    rotation: Literal["none", "grace", "strict"] = "none"
+    client_auth: Literal["basic", "post", "private_key_jwt"] = "basic"
+    rotation: Literal["none", "grace", "strict"] = Field(
+        "none",
+        description="What the vendor does with a used refresh token: keeps it, keeps it for a while, or takes a second use for theft.",
+    )
+    key_id: str | None = Field(None, description="private_key_jwt: the `kid` by which the vendor knows the key.")
+    audience: str | None = Field(None, description="private_key_jwt: its `aud`; default: token_url.")
+    authorize_url: str | None = Field(
+        None, description="Where a person consents, for `sluice connections authorize`; absolute or a path."
+    )
 
 
 AuthField = Annotated[NoAuth | ApiKeyAuth | BearerAuth | BasicAuth | OAuth2Auth, Discriminator("type")]
@@ -261,6 +270,16 @@ AUTH_SECRETS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "api_key": (frozenset({"api_key"}), frozenset()),
     "bearer": (frozenset({"token"}), frozenset()),
     "basic": (frozenset({"username", "password"}), frozenset()),
-    "oauth2": (frozenset({"client_id"}), frozenset({"client_secret", "refresh_token"})),
 }
-"""The secrets that an auth type needs, and those it can use besides."""
+"""The secrets that an auth type needs, and those it can use besides; for oauth2 see `secrets_of`."""
+
+
+def secrets_of(auth: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]] | None:
+    """Return the same for what a connector declares; None when that is not even an auth type."""
+    kind = auth.get("type", "none")
+    if kind != "oauth2":
+        return AUTH_SECRETS.get(kind) if isinstance(kind, str) else None
+    proof = "private_key" if auth.get("client_auth") == "private_key_jwt" else "client_secret"
+    # Without a refresh token a person brings one: `sluice connections authorize` or `set`.
+    besides = {"refresh_token"} if auth.get("grant") == "refresh_token" else set[str]()
+    return frozenset({"client_id", proof}), frozenset(besides)

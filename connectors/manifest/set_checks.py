@@ -6,7 +6,7 @@ from typing import Any
 from connectors.manifest.checks import address_findings, mapping
 from connectors.manifest.document import Document
 from connectors.manifest.gather import Entry
-from connectors.manifest.model import AUTH_SECRETS, TOOL_SEPARATOR
+from connectors.manifest.model import TOOL_SEPARATOR, secrets_of
 from connectors.manifest.problem import Finding, Problem, Severity, quoted, suggestion
 from connectors.manifest.secret_reference import Reference
 from connectors.secret import MissingSecret, resolve
@@ -79,9 +79,10 @@ def _connection(tree: dict[str, Any], connectors: _Connectors) -> Iterator[Findi
         return
     yield from address_findings(tree.get("base_url"), connectors[name], ("base_url",))
     auth = mapping(connectors[name], "auth").get("type", "none")
-    if not isinstance(auth, str) or auth not in AUTH_SECRETS:
+    wanted = secrets_of(mapping(connectors[name], "auth"))
+    if wanted is None:
         return
-    needed, allowed = AUTH_SECRETS[auth]
+    needed, allowed = wanted
     secrets = mapping(tree, "secrets")
     for key in secrets:
         if key not in needed | allowed:

@@ -103,6 +103,7 @@ def result(finished: Finished) -> CallResult:
         attempts=finished.tries,
         queued_ms=max(0, (finished.started_us - call.accepted_us) // 1000),
         duration_ms=outcome.duration_ms,
+        contract=outcome.contract,
         replay_of=call.replay_of,
         summary=summarise(Story(finished.state, finished.tries, finished.effect), finished.attempts[:-1], told),
         error=None if failure is None else _error(finished, failure),

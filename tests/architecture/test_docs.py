@@ -197,6 +197,9 @@ def test_every_log_line_and_alert_is_in_its_table() -> None:
                 alerts.add(first)
             elif function.startswith(("log.", "(log.")):
                 logged.add(first)
+    for script in sorted((ROOT / "gateway/lanes/lua").rglob("*.lua")):
+        for told in re.findall(r"publish\(alerts, (.*)", script.read_text(encoding="utf-8")):
+            alerts |= set(re.findall(r"'([a-z]+\.[a-z_]+)'", told))
     assert first_column(section(document, "Log lines")) == logged | alerts
     alerted = {row[0].strip("`") for row in rows(section(document, "Alerts"))}
     assert alerted == alerts

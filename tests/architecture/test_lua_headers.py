@@ -133,7 +133,7 @@ def undeclared(script: Script) -> set[str]:
     return derived - set(re.findall(r"\w+", shard))
 
 
-CHANNELS = {"wake", "settled"}
+CHANNELS = {"wake", "settled", "breakers"}
 """Names of channels: nothing is stored under them."""
 
 

@@ -85,6 +85,8 @@ OAUTH2 = (
     "{type: oauth2, grant: refresh_token, token_url: /oauth/token, scopes: [a], client_auth: post, rotation: strict}"
 )
 
+CLIENT = '{client_secret: "${env:CRM_TOKEN}", client_id:'
+
 
 def loaded(folder: Path, *texts: str, **environ: str) -> Loaded:
     for index, text in enumerate(texts):
@@ -127,7 +129,7 @@ def test_an_operation_inherits_what_it_does_not_say(tmp_path: Path) -> None:
 
 def test_what_is_declared_but_not_built_is_named_with_its_place(tmp_path: Path) -> None:
     result = loaded(
-        tmp_path, EXAMPLE.replace("auth: {type: bearer}", f"auth: {OAUTH2}").replace("{token:", "{client_id:")
+        tmp_path, EXAMPLE.replace("auth: {type: bearer}", f"auth: {OAUTH2}").replace("{token:", CLIENT)
     )
     assert result.errors == ()
     told = [(problem.line, problem.message.split(" in this version")[0]) for problem in result.problems]
@@ -158,7 +160,7 @@ def test_calls_that_need_what_is_not_built_are_marked_on_the_operation(tmp_path:
     catalog = loaded(tmp_path, EXAMPLE).catalog
     assert get(catalog, "crm.contacts.delete").approval_required
     assert get(catalog, "crm.contacts.get").unavailable is None
-    text = EXAMPLE.replace("auth: {type: bearer}", f"auth: {OAUTH2}").replace("{token:", "{client_id:")
+    text = EXAMPLE.replace("auth: {type: bearer}", f"auth: {OAUTH2}").replace("{token:", CLIENT)
     assert "token.config" in (get(loaded(tmp_path, text).catalog, "crm.contacts.get").unavailable or "")
 
 

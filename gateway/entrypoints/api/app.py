@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
-from gateway.entrypoints.api import auth, calls, document, elsewhere, lanes, probes
+from gateway.entrypoints.api import auth, breakers, calls, connections, contracts, document, elsewhere, lanes, probes
 from gateway.entrypoints.api.parts import ApiParts, Check
 from gateway.entrypoints.api.problems import MEDIA_TYPE, Kind, Problem, ProblemError, headers, plain, refused
 from gateway.entrypoints.api.readiness import Gate
@@ -28,6 +28,9 @@ def build(parts: ApiParts) -> Litestar:
     """Return the application; it owns no connection and no task, whoever serves it does."""
     private: list[ControllerRouterHandler] = [calls.publish, calls.show, calls.cancel]
     private += [lanes.ls, lanes.show, lanes.pause, lanes.resume]
+    private += [breakers.ls, breakers.keep_open, breakers.keep_closed, breakers.auto]
+    private += connections.ROUTES
+    private += contracts.ROUTES
     return Litestar(
         route_handlers=[
             Router("/", guards=[auth.known], route_handlers=private),

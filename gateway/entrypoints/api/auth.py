@@ -83,7 +83,7 @@ async def may_operate(connection: Connection, _: BaseRouteHandler) -> None:
     caller = caller_of(connection)
     if not (caller.sees_all and caller.may_change):
         message = (
-            f'"{caller.agent}" may not pause or resume lanes: that needs an Operator with the role operator or admin'
+            f'"{caller.agent}" may not steer lanes, breakers or contracts: that needs an Operator with the role operator or admin'
         )
         raise ProblemError(_needs_role(message))
 

@@ -11,6 +11,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
+from gateway.entrypoints.api.connections import AuthorizeBody, RedeemBody, SetBody
+from gateway.entrypoints.api.contracts import JudgeBody
 from gateway.entrypoints.api.described import ATTEMPT_EXAMPLE, PAUSE_EXAMPLE, REQUEST_EXAMPLE, RESUME_EXAMPLE
 from gateway.entrypoints.api.lanes import PauseBody, ResumeBody
 from schemas.codec import encode
@@ -53,7 +55,8 @@ def config() -> OpenAPIConfig:
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add the request body, its headers, the query parameters and where a key is needed."""
     (_, schemas) = msgspec.json.schema_components(
-        [ToolCallData, PauseBody, ResumeBody], ref_template="#/components/schemas/{name}"
+        [ToolCallData, PauseBody, ResumeBody, SetBody, AuthorizeBody, RedeemBody, JudgeBody],
+        ref_template="#/components/schemas/{name}",
     )
     document["components"]["schemas"].update(schemas)
     paths = document["paths"]
@@ -75,7 +78,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
         _parameter("tool", "query", {"type": "string"}, "Only this tool.")
     )
-    lanes = _lanes(paths)
+    lanes = [*_lanes(paths), *_connections(paths), *_contracts(paths)]
     for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"], *lanes):
         operation["security"] = [{"bearer": []}]
     return document
@@ -98,6 +101,38 @@ def _lanes(paths: dict[str, Any]) -> list[dict[str, Any]]:
     pause["requestBody"] = _body("PauseBody", PAUSE_EXAMPLE)
     resume["requestBody"] = _body("ResumeBody", RESUME_EXAMPLE)
     return [ls, show, pause, resume]
+
+
+def _connections(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what the operations on connections take, and return them."""
+    bodies = {
+        "set": _body("SetBody", {"refresh_token": "…"}),
+        "authorize": _body(
+            "AuthorizeBody", {"redirect_uri": "http://127.0.0.1:49152/callback", "state": "…", "challenge": "…"}
+        ),
+        "redeem": _body(
+            "RedeemBody", {"code": "…", "verifier": "…", "redirect_uri": "http://127.0.0.1:49152/callback"}
+        ),
+    }
+    found = []
+    for path, operations in paths.items():
+        if path.startswith("/v1/connections"):
+            found += operations.values()
+            if body := bodies.get(path.rpartition("/")[2]):
+                operations["post"]["requestBody"] = body
+    return found
+
+
+def _contracts(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what the operations on contracts take, and return them."""
+    ls, show = paths["/v1/contracts"]["get"], paths["/v1/contracts/{tool}"]["get"]
+    ls.setdefault("parameters", []).append(
+        _parameter("connector", "query", {"type": "string"}, "Only the contracts of this connector.")
+    )
+    judged = [paths[f"/v1/contracts/{{tool}}/{verb}"]["post"] for verb in ("accept", "reject")]
+    for operation in judged:
+        operation["requestBody"] = _body("JudgeBody", {"fingerprint": "v1:1f2e3d4c5b6a", "reason": "their changelog"})
+    return [ls, show, *judged]
 
 
 def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from typing import Any
 from litestar.connection import ASGIConnection
 
 from connectors.catalog import Catalog
+from gateway.flow.breaker_control import BreakerControl
+from gateway.flow.connection_control import ConnectionControl
+from gateway.flow.contract_control import ContractControl
 from gateway.flow.intake import Intake
 from gateway.flow.lane_control import LaneControl
 from gateway.flow.status import Status
@@ -29,6 +32,8 @@ class ApiParts:
     intake: Intake
     status: Status
     lanes: LaneControl
+    connections: ConnectionControl | None = None
+    """None: this process holds no credentials."""
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]
@@ -38,6 +43,8 @@ class ApiParts:
     queue_bytes: int
     """What the calls that wait may take together."""
     ambient: Ambient
+    breakers: BreakerControl | None = None
+    contracts: ContractControl | None = None
 
 
 def parts_of(connection: ASGIConnection[Any, Any, Any, Any]) -> ApiParts:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from gateway.entrypoints.cli import calls, connectors, doctor, lanes, publish, roles
+from gateway.entrypoints.cli import breakers, calls, connections, connectors, contracts, doctor, lanes, publish, roles
 from gateway.entrypoints.cli.roles import Role, Roles, lazily
 
 __all__ = ["Role", "Roles", "build", "lazily", "run"]
@@ -33,8 +33,11 @@ def build(given: Roles) -> typer.Typer:
     roles.register(app, given)
     calls.register(app)
     lanes.register(app)
+    breakers.register(app)
     publish.register(app)
     connectors.register(app)
+    connections.register(app)
+    contracts.register(app)
     doctor.register(app)
     return app
 

@@ -1,0 +1,81 @@
+"""What is kept of a credential: sealed for one place, fenced, and the gates in step with it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from connectors.auth.token_source import NeedsConsent
+from connectors.auth.token_store import AccessToken, Begin
+from dlq.keys import KeyRing
+from schemas.lifecycle import HoldReason
+from tests.credentials import CLIENT, NAME, bench, gate, refreshing
+from tests.vendor.client import VendorProcess
+
+pytestmark = pytest.mark.wire
+
+
+async def test_a_lost_key_costs_a_client_one_request_and_a_grant_its_consent(
+    redis: "Redis", vendor: VendorProcess
+) -> None:
+    other = KeyRing({"k2": b"o" * 32})
+    async with bench(redis, vendor.url, CLIENT) as one:
+        await one.token()
+    async with bench(redis, vendor.url, CLIENT, "w2", keys=other) as one:
+        assert isinstance(await one.token(), AccessToken)
+        assert vendor.desk_counts().requests == 2
+    async with bench(redis, vendor.url, refreshing(), "w3", keys=KeyRing({"k3": b"x" * 32})) as one:
+        found = await one.token()
+    assert isinstance(found, NeedsConsent)
+    assert "cannot be opened" in found.reason
+
+
+async def test_old_keys_open_and_the_newest_seals(redis: "Redis", vendor: VendorProcess) -> None:
+    both = KeyRing({"k2": b"n" * 32, "k1": b"k" * 32})
+    async with bench(redis, vendor.url, refreshing()) as one:
+        first = await one.token()
+    async with bench(redis, vendor.url, refreshing(), "w2", keys=both) as one:
+        assert (await one.token()).version == first.version
+        await one.source.check(one.credential)
+        assert (await one.store.read(NAME)).key_id == "k2"
+
+
+async def test_what_a_dead_worker_left_half_done_is_finished_by_the_chore(
+    redis: "Redis", vendor: VendorProcess
+) -> None:
+    vendor.revoke()
+    async with bench(redis, vendor.url, refreshing("strict")) as one:
+        assert isinstance(await one.token(), NeedsConsent)
+        begin = Begin(knows=1, holder="dead", lease_us=1000, tries_in_doubt=1, force=True)
+        assert (await one.store.begin(NAME, begin)).answer == "granted"
+        await asyncio.sleep(0.01)
+        vendor.consent("refresh-0")
+        await one.source.tend(one.credential)
+        await one.store.agree([NAME])
+        assert isinstance(await one.token(), AccessToken)
+        assert await gate(redis) is None
+
+
+async def test_gates_follow_the_credentials_also_after_a_crash(redis: "Redis", vendor: VendorProcess) -> None:
+    vendor.revoke()
+    async with bench(redis, vendor.url, refreshing()) as one:
+        await one.token()
+        await one.lanes.open(f"@{NAME}", HoldReason.NEEDS_CONSENT)
+        await one.store.agree([NAME])
+        assert await gate(redis) is not None
+        vendor.consent("refresh-0")
+        await one.source.check(one.credential)
+        await one.lanes.close(f"@{NAME}", HoldReason.NEEDS_CONSENT, for_us=0, detail="late")
+        await one.store.agree([NAME])
+        assert await gate(redis) is None
+
+
+async def test_what_is_kept_does_not_open_elsewhere(redis: "Redis", vendor: VendorProcess) -> None:
+    async with bench(redis, vendor.url, refreshing()) as one:
+        await one.token()
+        books: Any = redis
+        stolen = await books.hgetall("{s0}:token:crm|main")
+        await books.hset("{s0}:token:crm|main", mapping={**stolen, b"version": 7})
+    async with bench(redis, vendor.url, refreshing(), "thief") as other:
+        assert not isinstance(await other.token(), AccessToken)
