@@ -6,10 +6,14 @@ credential. Never shows a secret: what is missing is told by name.
 
 import base64
 import re
+from typing import Final
 from urllib.parse import urlencode
 
 from connectors.declared import Auth, Connection
 from connectors.exchange import RenderedRequest, Unavailable
+from connectors.secret import Secret
+
+NO_CONNECTION: Final = "The call names no connection, but its connector needs a credential."
 
 _NOT_IN_HEADER = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -23,11 +27,16 @@ def authorise(request: RenderedRequest, auth: Auth, connection: Connection | Non
     if auth.type == "none":
         return request
     if connection is None:
-        return Unavailable("The call names no connection, but its connector needs a credential.")
+        return Unavailable(NO_CONNECTION)
     try:
         return _authorised(request, auth, connection)
     except _Unusable as unusable:
         return Unavailable(f"The connection {connection.name} cannot be used: {unusable}.")
+
+
+def with_token(request: RenderedRequest, token_type: str, token: Secret) -> RenderedRequest:
+    """Return `request` with a token that was fetched for it (RFC 6750, 2.1)."""
+    return _with_header(request, "authorization", f"{token_type} {token.reveal()}")
 
 
 def _authorised(request: RenderedRequest, auth: Auth, connection: Connection) -> RenderedRequest:

@@ -76,8 +76,6 @@ class Operation:
     """What an answer that breaks `output_schema` does to the call."""
     queue_limit: int | None = None
     """Calls a lane may hold; None: the gateway's setting."""
-    unavailable: str | None = None
-    """Why no call of this operation can be made in this version; rejected with `token.config`."""
     title: str = ""
     description: str = ""
     uses: tuple[Use, ...] = ()

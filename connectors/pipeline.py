@@ -1,15 +1,22 @@
 """One attempt of one call, stage by stage, from arguments to an `Outcome`.
 
 Never raises for what a vendor or a network does; an exception from here means that the gateway itself is broken.
-Cancellation passes through. Every verdict is a value made by `classify`; nothing is judged here.
+Cancellation passes through. Every verdict is a value made by a guard or by `classify`; nothing is judged here.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from connectors.classify import classify
-from connectors.credentials import authorise
+import msgspec
+
+from connectors.auth.bearer import Ready, authorised, refused_token
+from connectors.auth.token_source import TokenSource
+from connectors.breaking.breaker import Open
+from connectors.breaking.breakers import Breakers, refused
+from connectors.classify import classify, kept
+from connectors.contract_guard import ContractGuard
+from connectors.contract_policy import apply
 from connectors.declared import Connection, Operation
 from connectors.egress import allowed
 from connectors.exchange import (
@@ -19,6 +26,7 @@ from connectors.exchange import (
     Lease,
     LeaseLost,
     Refusal,
+    RenderedRequest,
     RenderRefused,
     SendPolicy,
     Unavailable,
@@ -26,10 +34,20 @@ from connectors.exchange import (
 from connectors.render import render
 from connectors.transport import Engine
 from schemas.effect import needs_mark
+from schemas.failure import FACTS
 from schemas.outcome import Outcome
 from schemas.tool_call import ToolCall
 
 _US: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guards:
+    """What stands between a call and its vendor."""
+
+    breakers: Breakers
+    tokens: TokenSource
+    contracts: ContractGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +55,7 @@ class Pipeline:
     """The way to a vendor; `clock` gives epoch seconds, `new_span` 16 hex digits."""
 
     engine: Engine
+    guards: Guards
     clock: Callable[[], float]
     new_span: Callable[[], str]
     scrub: Callable[[bytes, tuple[str, ...]], bytes]
@@ -47,53 +66,79 @@ class Pipeline:
     """Most bytes they may unpack to; a result travels through the queue's memory."""
 
     async def attempt(
+        self, call: ToolCall, operation: Operation, connection: Connection | None, lease: Lease
+    ) -> Outcome:
+        """Attempt `call` once, while `lease` lasts."""
+        base_url = (connection.base_url if connection else None) or operation.base_url
+        request = self._rendered(call, operation, base_url)
+        if not isinstance(request, RenderedRequest):
+            return self._classified(request, operation)
+        breakers, outcome = self.guards.breakers, None
+        breaker = breakers.of(operation.connector, base_url, operation.breaker)
+        permit = await breakers.admit(breaker, timeout_s=call.timeout_us / _US)
+        if isinstance(permit, Open):
+            return refused(permit)
+        try:
+            outcome = await self._sent(request, call, operation, connection, lease)
+        finally:
+            # Also when it was cancelled, or was our own mistake: then it is no evidence.
+            breakers.settle(permit, outcome)
+        if breakers.shut(breaker) and outcome.failure and FACTS[outcome.failure].retryable:
+            # The vendor is down, which is not this call's fault: it waits and has its attempt back.
+            return msgspec.structs.replace(outcome, spends_attempt=False)
+        return outcome
+
+    def _rendered(self, call: ToolCall, operation: Operation, base_url: str) -> RenderedRequest | Refusal:
+        rendered = render(call, operation, base_url, self.new_span())
+        if isinstance(rendered, RenderRefused):
+            return rendered
+        refusal = allowed(rendered.url, operation.egress)
+        return EgressRefused(refusal) if refusal else rendered
+
+    async def _sent(  # noqa: PLR0913, PLR0917
         self,
+        request: RenderedRequest,
         call: ToolCall,
         operation: Operation,
         connection: Connection | None,
         lease: Lease,
     ) -> Outcome:
-        """Attempt `call` once, while `lease` lasts."""
-        ending = await self._stages(call, operation, connection, lease)
+        # Only now: a credential is bound to the hosts its connector declares.
+        ready = await authorised(self.guards.tokens, request, operation, connection, self.clock())
+        if isinstance(ready, Outcome):
+            return ready
+        if isinstance(ready, Unavailable):
+            return self._classified(ready, operation)
+        if needs_mark(operation.op_class) and not await lease.mark():
+            return self._classified(LeaseLost(), operation)
+        answer = await self.engine.send(ready.request, self._policy(call, operation, lease))
+        ending = self._scrubbed(answer, connection, ready)
+        outcome = self._classified(ending, operation)
+        if not isinstance(ending, Answered):
+            return outcome
+        if outcome.failure is None:
+            checked = self.guards.contracts.check(operation, ending.status, ending.headers, outcome.result)
+            return apply(outcome, checked, operation, kept(ending))
+        return await refused_token(self.guards.tokens, ready, operation, connection, ending) or outcome
+
+    def _classified(self, ending: Exchange | Refusal, operation: Operation) -> Outcome:
         return classify(ending, operation.op_class, operation.rates, now=self.clock())
 
-    async def _stages(
-        self,
-        call: ToolCall,
-        operation: Operation,
-        connection: Connection | None,
-        lease: Lease,
-    ) -> Exchange | Refusal:
-        if operation.unavailable:
-            return Unavailable(operation.unavailable)
-        base_url = (connection.base_url if connection else None) or operation.base_url
-        rendered = render(call, operation, base_url, self.new_span())
-        if isinstance(rendered, RenderRefused):
-            return rendered
-        if refusal := allowed(rendered.url, operation.egress):
-            return EgressRefused(refusal)
-        # Only now: a credential is bound to the hosts its connector declares.
-        ready = authorise(rendered, operation.auth, connection)
-        if isinstance(ready, Unavailable):
-            return ready
-        marked = needs_mark(operation.op_class)
-        if marked and not await lease.mark():
-            return LeaseLost()
-        policy = SendPolicy(
+    def _policy(self, call: ToolCall, operation: Operation, lease: Lease) -> SendPolicy:
+        return SendPolicy(
             # The call's own, as accepted: its lease was measured by it.
             timeout_s=call.timeout_us / _US,
             allow_private=operation.egress.allow_private,
-            fresh=marked,
+            fresh=needs_mark(operation.op_class),
             cap_wire_bytes=self.cap_wire_bytes,
             cap_decoded_bytes=self.cap_decoded_bytes,
             holds=lease.holds,
         )
-        return self._scrubbed(await self.engine.send(ready, policy), connection)
 
-    def _scrubbed(self, exchange: Exchange, connection: Connection | None) -> Exchange:
+    def _scrubbed(self, exchange: Exchange, connection: Connection | None, ready: Ready) -> Exchange:
         """Take our own secrets out of an answer that echoes them: from here on it is stored and shown."""
-        if connection is None or not connection.secrets or not isinstance(exchange, Answered):
+        secrets = (connection.revealing() if connection else ()) + ready.revealing()
+        if not secrets or not isinstance(exchange, Answered):
             return exchange
-        secrets = connection.revealing()
         headers = {name: self.scrub(text.encode(), secrets).decode() for name, text in exchange.headers.items()}
         return replace(exchange, headers=headers, body=self.scrub(exchange.body, secrets))

@@ -31,6 +31,7 @@ from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
 from gateway.flow.settlements import Tried
 from gateway.flow.status import Status
+from gateway.guards import Common, Guarding, open_guards
 from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.queue import Lanes
@@ -78,6 +79,7 @@ class Gateway:
     delivery: Delivery
     status: Status
     alerts: Alerts
+    guarding: Guarding
 
 
 @asynccontextmanager
@@ -99,13 +101,30 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         stack.callback(listening.cancel)
         alerts = Alerts(redis, topics.alerts, around)
         catalog = lambda: loaded  # noqa: E731 - asked for each call, so that a reload needs no other change
-        letters = Letters(_sealer(settings), catalog, around, alerts.publish)
+        keys = KeyRing.load(settings.keys.get_secret_value() if settings.keys else None, settings.data)
+        sealer = Sealer(keys, BlobStore(settings.data / "blobs", settings.blob_cap))
+        letters = Letters(sealer, catalog, around, alerts.publish)
+        common = Common(
+            settings=settings,
+            ambient=around,
+            redis=redis,
+            listener=listener,
+            topics=topics,
+            shard=shard,
+            lanes=lanes,
+            engine=engine,
+            alerts=alerts,
+            keys=keys,
+            catalog=catalog,
+        )
+        guarding = await stack.enter_async_context(open_guards(common))
         delivery = Delivery(
             Parts(
                 queue=lanes,
-                vendor=_pipeline(settings, engine, around),
+                vendor=_pipeline(settings, engine, guarding, around),
                 catalog=catalog,
                 letter=letters.for_call,
+                contracts=guarding.watch,
                 observe=_observe,
             ),
             ambient=around,
@@ -128,6 +147,7 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
             delivery=delivery,
             status=Status(lanes, delivery, signals.settled, around),
             alerts=alerts,
+            guarding=guarding,
         )
 
 
@@ -139,14 +159,10 @@ def load_catalog(settings: Settings, *, quiet: bool = False) -> Catalog:
     return loaded.catalog
 
 
-def _sealer(settings: Settings) -> Sealer:
-    keys = KeyRing.load(settings.keys.get_secret_value() if settings.keys else None, settings.data)
-    return Sealer(keys, BlobStore(settings.data / "blobs", settings.blob_cap))
-
-
-def _pipeline(settings: Settings, engine: Engine, around: Ambient) -> Pipeline:
+def _pipeline(settings: Settings, engine: Engine, guarding: Guarding, around: Ambient) -> Pipeline:
     return Pipeline(
         engine,
+        guarding.guards,
         clock=lambda: around.now().timestamp(),
         new_span=lambda: secrets.token_hex(8),
         scrub=scrub_bytes,

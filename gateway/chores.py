@@ -1,14 +1,20 @@
-"""A worker's housekeeping: signs of life, the state's name, what was left behind, what is overdue, the watermark, trims."""
+"""A worker's housekeeping: signs of life, the state's name, what was left behind, what is overdue, the watermark,
+credentials, trims.
+"""
 
 import structlog
 
 from gateway.app import Gateway
 from gateway.entrypoints.bus import Bus, Sweeper
 from gateway.entrypoints.worker import Chore, Worker
+from gateway.flow.token_care import TokenCare
 from gateway.lanes.watermark import Watermark
 from schemas.topics import GROUP
 
 log = structlog.get_logger()
+
+TOKENS_EVERY_S = 5.0
+"""How often credentials are looked after: a token that lives shorter is renewed by the calls that use it."""
 
 
 def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
@@ -16,6 +22,8 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
     settings = gateway.settings
     sweeper = Sweeper(gateway.lanes, gateway.redis, gateway.topics.calls, gateway.fleet, most_alone=settings.max_alone)
     watermark = Watermark(gateway.redis, gateway.shard, high_bytes=settings.memory_high, low_share=settings.memory_low)
+
+    care = TokenCare(gateway.guarding.guards.tokens, gateway.guarding.tokens.agree, gateway.catalog)
 
     async def look_after_bus() -> None:
         await check_epoch(gateway)
@@ -40,6 +48,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="watermark", every_s=settings.beat_every, run=lambda: hold_back(watermark, bus)),
         Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
         Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
+        Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
         Chore(name="trim", every_s=settings.trim_every, run=trim),
     ]
 

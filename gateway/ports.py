@@ -375,6 +375,9 @@ class DeliveryQueue(Protocol):
     async def settle(self, settlement: Settlement) -> Settled:
         """End or defer a claim."""
 
+    async def hold(self, gate: str, reason: HoldReason, detail: str) -> None:
+        """Close a gate until somebody opens it; does not return before it is closed."""
+
 
 class StatusQueue(Protocol):
     """What status and cancelling need of the lanes."""

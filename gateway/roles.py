@@ -9,6 +9,8 @@ import structlog
 import uvicorn
 import uvloop
 
+from connectors.breaking.breakers import Changed
+from connectors.breaking.standing import Standing, State
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import check_epoch, chores
@@ -17,6 +19,9 @@ from gateway.entrypoints.bus import Bus
 from gateway.entrypoints.worker import Parts as WorkerParts
 from gateway.entrypoints.worker import Terms as WorkerTerms
 from gateway.entrypoints.worker import Worker, keep_house
+from gateway.flow.breaker_control import BreakerControl
+from gateway.flow.connection_control import ConnectionControl
+from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
@@ -117,6 +122,9 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         intake=gateway.intake,
         status=gateway.status,
         lanes=LaneControl(gateway.lanes, overview, gateway.catalog),
+        breakers=_breakers(gateway),
+        connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
+        contracts=_contracts(gateway, overview),
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,
@@ -126,6 +134,21 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         queue_bytes=gateway.settings.queue_bytes,
         ambient=gateway.ambient,
     )
+
+
+def _breakers(gateway: Gateway) -> BreakerControl:
+    def report(key: str, standing: Standing, before: State) -> None:
+        telemetry.record_breaker(Changed(key=key, standing=standing, before=before))
+
+    return BreakerControl(
+        gateway.guarding.standings, gateway.catalog, clock=lambda: gateway.ambient.now().timestamp(), report=report
+    )
+
+
+def _contracts(gateway: Gateway, overview: Overview) -> ContractControl:
+    guarding = gateway.guarding
+    stores = Stores(findings=guarding.findings, baselines=guarding.baselines, gates=gateway.lanes, overview=overview)
+    return ContractControl(stores, gateway.catalog, gateway.ambient)
 
 
 async def readiness(gateway: Gateway) -> list[api.Check]:

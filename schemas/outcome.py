@@ -46,6 +46,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: float | None = None
     spends_attempt: bool = True
     """False when the vendor only asked us to wait or nothing of ours was tried."""
+    held: bool = False
+    """A guard held the call back: nothing was tried, and it looks again after `retry_after_s`."""
     duration_ms: int = 0
     bytes_out: int = 0
     rates: tuple[RateReading, ...] = ()

@@ -65,6 +65,8 @@ class ConfigError:
     """No token until the connection is mended."""
 
     reason: str
+    held: bool = True
+    """Whether its calls wait for that at a closed gate; not where what is declared has never been complete."""
 
 
 Found = AccessToken | Waiting | NeedsConsent | ConfigError
@@ -239,7 +241,7 @@ class TokenSource:
 
     async def _obtain(self, found: Credential, *, force: bool, idle: bool) -> Found:
         if isinstance(found.client, str):
-            return ConfigError(found.client)
+            return ConfigError(found.client, held=False)
         memory = self._memory.get(_key(found))
         knows = memory.token.version if memory else 0
         pause_s = LOOK_S[0]

@@ -66,7 +66,15 @@ def key_of(connector: str, base_url: str) -> str:
 def refused(shut: Open) -> Outcome:
     """Return the outcome of a call that was not let through: it waits, and has spent nothing."""
     message = f"The vendor is left alone: {shut.reason or 'its breaker is open'}."
-    return Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.BREAKER_OPEN, message=message, spends_attempt=False)
+    return Outcome(
+        effect=Effect.NOT_EXECUTED,
+        failure=Failure.BREAKER_OPEN,
+        message=message,
+        # The gates of its origin hold it in its lane from then on.
+        retry_after_s=FLUSH_S,
+        spends_attempt=False,
+        held=True,
+    )
 
 
 class Breakers:

@@ -5,7 +5,6 @@ from typing import TypeVar
 
 from connectors.declared import Agent, Auth, BreakerTerms, Connection, Egress, Limit, OAuth2, Operation, Operator, Use
 from connectors.limits import at_once
-from connectors.manifest.build_state import OAUTH2
 from connectors.manifest.model import (
     TOOL_SEPARATOR,
     AgentManifest,
@@ -74,7 +73,6 @@ def _operation(manifest: ConnectorManifest, name: str, own: OperationManifest, a
         output_schema=own.output,
         on_breaking=inherit(manifest.defaults.contract, own.contract).on_breaking,
         approval_required=own.approval is not None and own.approval.required,
-        unavailable=OAUTH2 if auth.type == "oauth2" else None,
         title=own.title,
         description=own.description,
         uses=tuple(_uses(manifest, own)),

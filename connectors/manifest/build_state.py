@@ -21,19 +21,9 @@ class Unbuilt:
     """The one value that is not built; None: every value."""
 
 
-OAUTH2 = "tokens are not fetched in this version: calls of this connector are rejected with token.config"
 APPROVAL = "approvals cannot be given in this version: calls are rejected with approval.denied"
-_CONTRACT = "is not checked in this version: a response is passed on as it came"
 
 UNBUILT = (
-    Unbuilt(("auth", "type"), OAUTH2, only="oauth2"),
-    Unbuilt(
-        ("defaults", "breaker"),
-        "the breaker is not built in this version: calls to a vendor that is down spend their attempts",
-    ),
-    Unbuilt(("defaults", "contract"), f"the contract {_CONTRACT}"),
-    Unbuilt(("operations", ANY, "contract"), f"the contract {_CONTRACT}"),
-    Unbuilt(("operations", ANY, "output"), f"the response schema {_CONTRACT}"),
     Unbuilt(("operations", ANY, "approval", "required"), APPROVAL, only=True),
     Unbuilt(
         ("operations", ANY, "readback"),

@@ -10,9 +10,11 @@ from typing import Protocol
 import msgspec
 
 from connectors.catalog import Catalog, Unknown
+from connectors.contract_policy import held_because, quarantine
 from connectors.declared import Connection, Operation
 from connectors.exchange import Lease
 from gateway.flow import settlements
+from gateway.flow.contract_watch import ContractWatch
 from gateway.flow.reports import Finished
 from gateway.flow.settlements import Tried
 from gateway.policy.backoff import Backoff
@@ -24,7 +26,7 @@ from gateway.policy.slots import fate
 from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
 from schemas.effect import REPEATABLE, Effect, OperationClass
 from schemas.failure import Failure
-from schemas.lifecycle import DEAD_LETTERED, CallState
+from schemas.lifecycle import DEAD_LETTERED, CallState, HoldReason
 from schemas.moment import microseconds
 from schemas.outcome import Outcome
 from schemas.tool_call import ToolCall
@@ -74,6 +76,7 @@ class Parts:
     catalog: Callable[[], Catalog]
     """Asked for each call, so that a reloaded one is used at once."""
     letter: WriteLetter
+    contracts: ContractWatch
     observe: Observe
 
 
@@ -96,10 +99,12 @@ class Delivery:
         obstacle = _obstacle(claim, call, operation, started_us)
         if obstacle is not None:
             return await self._settle(self._tried(claim, call, obstacle, started_us, tried=False))
-        if claim.run.tries == 0:
-            self._budgets[call.connector] = self._budget(call.connector).earn(self._terms.budget)
         outcome = await self._attempt(claim, call, operation, held_since_s)
-        tried = self._tried(claim, call, outcome, started_us, tried=True)
+        if claim.run.tries == 0 and not outcome.held:
+            self._budgets[call.connector] = self._budget(call.connector).earn(self._terms.budget)
+        if operation is not None and outcome.findings:
+            await self._drifted(call, operation, outcome)
+        tried = self._tried(claim, call, outcome, started_us, tried=not outcome.held)
         return await self._settle(self._counted(tried, operation))
 
     async def recover(self, claim: Claim) -> Settled:
@@ -145,6 +150,14 @@ class Delivery:
         lease = Lease(mark=mark, holds=lambda: self._ambient.monotonic() < latest_s)
         return await self._parts.vendor.attempt(call, operation, connection, lease)
 
+    async def _drifted(self, call: ToolCall, operation: Operation, outcome: Outcome) -> None:
+        """Hold what a broken contract holds before the call ends, so that nothing of it starts after its end is known."""
+        gate = quarantine(outcome, operation, call.connection)
+        if gate is not None:
+            because = held_because(outcome, call.tool)
+            await self._parts.queue.hold(gate, HoldReason.CONTRACT_QUARANTINE, because)
+        await self._parts.contracts.met(call.tool, call.id, outcome.findings)
+
     def _tried(self, claim: Claim, call: ToolCall, outcome: Outcome, started_us: int, *, tried: bool) -> Tried:
         worker = self._ambient.worker
         return Tried(claim=claim, call=call, outcome=outcome, started_us=started_us, worker=worker, tried=tried)
@@ -167,7 +180,7 @@ class Delivery:
     def _dispose(self, tried: Tried) -> Disposition:
         lost = tried.outcome.failure is Failure.SEND_WORKER_LOST
         decision = dispose(self._case(tried, self._now_us() + (0 if lost else self._wait_us(tried))))
-        if not isinstance(decision, RetryAt) or lost:
+        if not isinstance(decision, RetryAt) or lost or tried.outcome.held:
             return decision
         return replace(decision, due_us=max(decision.due_us, self._budgeted_us(tried.call)))
 
@@ -188,6 +201,9 @@ class Delivery:
         )
 
     def _wait_us(self, tried: Tried) -> int:
+        if tried.outcome.held:
+            # A guard knows when it is worth to look again; nobody has failed.
+            return int((tried.outcome.retry_after_s or 0.0) * 1_000_000)
         wait_s = self._terms.backoff.wait_s(tried.tries, tried.outcome.retry_after_s, self._ambient.uniform)
         return int(wait_s * 1_000_000)
 

@@ -162,6 +162,10 @@ class Lanes:
         _, until = await self._call("gate", [self.shard.tag], [gate, reason, for_us, detail, most])
         return until or None
 
+    async def hold(self, gate: str, reason: HoldReason, detail: str) -> None:
+        """Close a gate until somebody opens it; does not return before it is closed."""
+        await self._insist("gate", [self.shard.tag], [gate, reason, 0, detail, 0])
+
     async def open(self, gate: str, reason: HoldReason) -> None:
         """Open a gate that was closed for this reason; what closed it for another stays."""
         await self._call("gate", [self.shard.tag], [gate, reason, -1, "", 0])

@@ -119,8 +119,6 @@ def _connection(data: ToolCallData, operation: Operation, catalog: Catalog) -> C
 
 
 def _usable(operation: Operation, connection: Connection | None) -> None:
-    if operation.unavailable:
-        raise _Refused(Failure.TOKEN_CONFIG, operation.unavailable)
     if connection is not None and connection.missing:
         names = ", ".join(sorted(connection.missing))
         raise _Refused(Failure.TOKEN_CONFIG, f'connection "{connection.name}" lacks its secret {names}')

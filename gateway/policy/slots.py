@@ -14,6 +14,8 @@ UNSENT = frozenset(
         Failure.EGRESS_DNS,
         Failure.TOKEN_CONFIG,
         Failure.TOKEN_NEEDS_CONSENT,
+        Failure.TOKEN_IN_DOUBT,
+        Failure.BREAKER_OPEN,
         Failure.DEADLINE_PASSED,
         Failure.CANCELLED,
         Failure.INGEST_UNKNOWN_TOOL,

@@ -32,8 +32,9 @@ class ApiParts:
     intake: Intake
     status: Status
     lanes: LaneControl
-    connections: ConnectionControl | None = None
-    """None: this process holds no credentials."""
+    breakers: BreakerControl
+    connections: ConnectionControl
+    contracts: ContractControl
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]
@@ -43,8 +44,6 @@ class ApiParts:
     queue_bytes: int
     """What the calls that wait may take together."""
     ambient: Ambient
-    breakers: BreakerControl | None = None
-    contracts: ContractControl | None = None
 
 
 def parts_of(connection: ASGIConnection[Any, Any, Any, Any]) -> ApiParts:

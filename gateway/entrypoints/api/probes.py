@@ -79,5 +79,4 @@ def _tool(operation: Operation, catalog: Catalog) -> dict[str, Any]:
         "input": operation.input_schema,
         "output": operation.output_schema,
         "approval_required": operation.approval_required,
-        "unavailable": operation.unavailable or None,
     }

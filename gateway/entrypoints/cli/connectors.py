@@ -46,12 +46,11 @@ def ls(connectors: options.Connectors = None, output: options.Output = None) -> 
             "connections": ", ".join(
                 sorted(one.name for one in catalog.connections.values() if one.connector == operation.connector)
             ),
-            "unavailable": operation.unavailable,
             "input": operation.input_schema,
         }
         for _, operation in sorted(catalog.operations.items())
     ]
-    show_rows(rows, output, columns=("tool", "class", "request", "timeout_s", "connections", "unavailable"))
+    show_rows(rows, output, columns=("tool", "class", "request", "timeout_s", "connections"))
     if loaded.errors:
         stop(Exit.PARTIAL, f"Errors: {len(loaded.errors)}; files with errors are left out.", "sluice connectors lint")
 

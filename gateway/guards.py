@@ -1,0 +1,135 @@
+"""The guards of one process, joined: breaker, tokens and contract, each with what it shares through Redis and on the disk."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from redis.asyncio import Redis
+
+from connectors.auth.refresher import Refresher
+from connectors.auth.token_source import Terms as TokenTerms
+from connectors.auth.token_source import TokenSource
+from connectors.breaking.breakers import Breakers
+from connectors.catalog import Catalog
+from connectors.contract_files import BaselineFiles
+from connectors.contract_guard import ContractGuard
+from connectors.pipeline import Guards
+from connectors.transport import Engine
+from dlq.keys import KeyRing
+from gateway import telemetry
+from gateway.alerts import Alerts
+from gateway.flow.contract_watch import ContractWatch
+from gateway.lanes.breakers import Around, RedisBreakers
+from gateway.lanes.findings import Findings
+from gateway.lanes.queue import Lanes
+from gateway.lanes.tokens import Telling, Tokens
+from gateway.policy.origins import gates_by_breaker
+from gateway.ports import Ambient
+from gateway.settings import Settings
+from schemas.contracts.finding import Finding
+from schemas.topics import Shard, Topics
+
+REFRESH_S: Final = 9.0
+"""One request to a token endpoint, in total."""
+
+REFRESH_LEASE_S: Final = 20.0
+"""Nobody else asks for the same token meanwhile: more than two requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What the guards share with the rest of the process."""
+
+    settings: Settings
+    ambient: Ambient
+    redis: "Redis"
+    listener: "Redis"
+    """A client without a read timeout."""
+    topics: Topics
+    shard: Shard
+    lanes: Lanes
+    engine: Engine
+    alerts: Alerts
+    keys: KeyRing
+    catalog: Callable[[], Catalog]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarding:
+    """The guards, and the shared halves of theirs that commands and chores need."""
+
+    guards: Guards
+    standings: RedisBreakers
+    tokens: Tokens
+    baselines: BaselineFiles
+    findings: Findings
+    watch: ContractWatch
+
+
+@asynccontextmanager
+async def open_guards(common: Common) -> AsyncIterator[Guarding]:
+    """Join the guards, keep their breakers in step with those of other processes, and take them apart again."""
+    standings = _standings(common)
+    tokens = _tokens(common)
+    baselines = BaselineFiles(common.settings.data / "contracts")
+    findings = Findings(common.redis, common.topics, common.shard)
+    guards = Guards(
+        breakers=_breakers(common, standings), tokens=_source(common, tokens), contracts=ContractGuard(baselines.of)
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(guards.tokens.close)
+        heard = standings.listen(common.listener, guards.breakers.heard, wait_s=common.settings.redis_wait)
+        for beside in (guards.breakers.keep(), heard):
+            stack.callback(asyncio.create_task(beside).cancel)
+        yield Guarding(
+            guards=guards,
+            standings=standings,
+            tokens=tokens,
+            baselines=baselines,
+            findings=findings,
+            watch=ContractWatch(findings, common.ambient, common.alerts.publish, _count),
+        )
+
+
+def _standings(common: Common) -> RedisBreakers:
+    around = Around(
+        worker=common.ambient.worker,
+        clock=lambda: common.ambient.now().timestamp(),
+        gates=lambda key: gates_by_breaker(common.catalog()).get(key, ()),
+        new_id=common.ambient.new_id,
+    )
+    return RedisBreakers(common.redis, common.topics, common.shard, around)
+
+
+def _breakers(common: Common, standings: RedisBreakers) -> Breakers:
+    return Breakers(
+        standings,
+        clock=lambda: common.ambient.now().timestamp(),
+        uniform=common.ambient.uniform,
+        worker=common.ambient.worker,
+        observe=telemetry.record_breaker,
+    )
+
+
+def _tokens(common: Common) -> Tokens:
+    telling = Telling(now=common.ambient.now, new_id=common.ambient.new_id)
+    return Tokens(common.redis, common.topics, common.shard, gates=common.lanes, telling=telling)
+
+
+def _source(common: Common, tokens: Tokens) -> TokenSource:
+    terms = TokenTerms(
+        clock=lambda: common.ambient.now().timestamp(),
+        uniform=common.ambient.uniform,
+        seal=common.keys.seal,
+        unseal=common.keys.open,
+        holder=common.ambient.worker,
+        lease_s=REFRESH_LEASE_S,
+        observe=telemetry.record_token,
+    )
+    return TokenSource(tokens, Refresher(common.engine, timeout_s=REFRESH_S), terms)
+
+
+def _count(tool: str, found: Finding) -> None:
+    telemetry.record_finding(tool, found.level)
