@@ -16,6 +16,12 @@ STANDS_MS = 10_000
 """A mark that nobody renews falls: the last worker may have died."""
 
 
+def high_mark(setting_bytes: int, maxmemory_bytes: int) -> int:
+    """Return the mark above which nothing new is taken; 0: there is none, because neither number is a bound."""
+    marks = (setting_bytes, int(maxmemory_bytes * MAXMEMORY_SHARE))
+    return min((mark for mark in marks if mark), default=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
     """What was found: memory in use, the mark it is held against, and whether the queue is flooded."""
@@ -43,8 +49,7 @@ class Watermark:
             pipe.exists(self._key)
             info, stood = await pipe.execute()
         used, most = int(info["used_memory"]), int(info.get("maxmemory") or 0)
-        marks = [mark for mark in (self._high_bytes, int(most * MAXMEMORY_SHARE)) if mark]
-        high = min(marks, default=0)
+        high = high_mark(self._high_bytes, most)
         flooded = high > 0 and used > (high * self._low_share if stood else high)
         if flooded:
             await self._redis.set(self._key, used, px=STANDS_MS)
