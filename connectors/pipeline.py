@@ -95,7 +95,7 @@ class Pipeline:
         refusal = allowed(rendered.url, operation.egress)
         return EgressRefused(refusal) if refusal else rendered
 
-    async def _sent(  # noqa: PLR0913, PLR0917
+    async def _sent(
         self,
         request: RenderedRequest,
         call: ToolCall,

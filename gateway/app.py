@@ -85,70 +85,70 @@ class Gateway:
 @asynccontextmanager
 async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
     """Join the parts for one process and take them apart again."""
-    around = ambient(role)
-    loaded = load_catalog(settings)
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(connect(settings.state_url))
-        listener = await stack.enter_async_context(connect(settings.state_url, timeout_s=None))
-        engine = Engine()
-        await engine.open()
-        stack.push_async_callback(engine.close)
-        shard, topics = Shard(settings.topic_prefix), Topics(settings.topic_prefix)
-        known = plans(loaded.operations.values(), grace_us=grace_us(settings))
-        lanes = Lanes(redis, topics, shard=shard, terms=_lane_terms(settings), plans=lambda: known)
-        signals = Signals(listener, shard, wait_s=settings.redis_wait)
-        listening = asyncio.create_task(signals.listen())
-        stack.callback(listening.cancel)
-        alerts = Alerts(redis, topics.alerts, around)
-        catalog = lambda: loaded  # noqa: E731 - asked for each call, so that a reload needs no other change
-        keys = KeyRing.load(settings.keys.get_secret_value() if settings.keys else None, settings.data)
-        sealer = Sealer(keys, BlobStore(settings.data / "blobs", settings.blob_cap))
-        letters = Letters(sealer, catalog, around, alerts.publish)
-        common = Common(
-            settings=settings,
-            ambient=around,
-            redis=redis,
-            listener=listener,
-            topics=topics,
-            shard=shard,
-            lanes=lanes,
-            engine=engine,
-            alerts=alerts,
-            keys=keys,
-            catalog=catalog,
-        )
+        common = await _common(stack, settings, ambient(role))
         guarding = await stack.enter_async_context(open_guards(common))
-        delivery = Delivery(
-            Parts(
-                queue=lanes,
-                vendor=_pipeline(settings, engine, guarding, around),
-                catalog=catalog,
-                letter=letters.for_call,
-                contracts=guarding.watch,
-                observe=_observe,
-            ),
-            ambient=around,
-            terms=_delivery_terms(settings),
-        )
-        intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
-        intake.refused = telemetry.record_refusal
-        yield Gateway(
-            settings=settings,
-            ambient=around,
-            redis=redis,
-            topics=topics,
-            shard=shard,
-            lanes=lanes,
-            fleet=Fleet(redis, shard, around.worker, dead_after_s=settings.dead_after),
-            epoch=Epoch(lanes, settings.data / "epoch", around.new_id),
-            signals=signals,
-            catalog=catalog,
-            intake=intake,
-            delivery=delivery,
-            status=Status(lanes, delivery, signals.settled, around),
-            alerts=alerts,
-            guarding=guarding,
-        )
+        signals = Signals(common.listener, common.shard, wait_s=settings.redis_wait)
+        stack.callback(asyncio.create_task(signals.listen()).cancel)
+        sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
+        letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
+        yield _joined(common, guarding, signals, letters)
+
+
+async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Common:
+    """Make what every part stands on: Redis, the wire to vendors, the manifests, the keys."""
+    loaded = load_catalog(settings)
+    known = plans(loaded.operations.values(), grace_us=grace_us(settings))
+    redis = await stack.enter_async_context(connect(settings.state_url))
+    shard, topics = Shard(settings.topic_prefix), Topics(settings.topic_prefix)
+    engine = Engine()
+    await engine.open()
+    stack.push_async_callback(engine.close)
+    return Common(
+        settings=settings,
+        ambient=around,
+        redis=redis,
+        listener=await stack.enter_async_context(connect(settings.state_url, timeout_s=None)),
+        topics=topics,
+        shard=shard,
+        lanes=Lanes(redis, topics, shard=shard, terms=_lane_terms(settings), plans=lambda: known),
+        engine=engine,
+        alerts=Alerts(redis, topics.alerts, around),
+        keys=KeyRing.load(settings.keys.get_secret_value() if settings.keys else None, settings.data),
+        catalog=lambda: loaded,  # asked for each call, so that a reload needs no other change
+    )
+
+
+def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters) -> Gateway:
+    settings, around, lanes, catalog = common.settings, common.ambient, common.lanes, common.catalog
+    parts = Parts(
+        queue=lanes,
+        vendor=_pipeline(settings, common.engine, guarding, around),
+        catalog=catalog,
+        letter=letters.for_call,
+        contracts=guarding.watch,
+        observe=_observe,
+    )
+    delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))
+    intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
+    intake.refused = telemetry.record_refusal
+    return Gateway(
+        settings=settings,
+        ambient=around,
+        redis=common.redis,
+        topics=common.topics,
+        shard=common.shard,
+        lanes=lanes,
+        fleet=Fleet(common.redis, common.shard, around.worker, dead_after_s=settings.dead_after),
+        epoch=Epoch(lanes, settings.data / "epoch", around.new_id),
+        signals=signals,
+        catalog=catalog,
+        intake=intake,
+        delivery=delivery,
+        status=Status(lanes, delivery, signals.settled, around),
+        alerts=common.alerts,
+        guarding=guarding,
+    )
 
 
 def load_catalog(settings: Settings, *, quiet: bool = False) -> Catalog:

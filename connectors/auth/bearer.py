@@ -6,10 +6,9 @@ A call that waits for a token has spent nothing: no attempt, no slot of a limit.
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from connectors.auth.grants import lacks_scope
-from connectors.auth.token_source import AccessToken, ConfigError, NeedsConsent, TokenSource, Waiting
+from connectors.auth.token_source import ConfigError, NeedsConsent, TokenSource, Waiting
+from connectors.auth.token_store import AccessToken
 from connectors.credentials import NO_CONNECTION, authorise, with_token
 from connectors.declared import Connection, Operation
 from connectors.exchange import Answered, RenderedRequest, Unavailable

@@ -19,6 +19,7 @@ from connectors.declared import Auth, Connection, Operation
 from connectors.exchange import Lease
 from connectors.secret import MissingSecret, Secret
 from dlq.redaction import Sealer
+from gateway.flow.contract_watch import ContractWatch
 from gateway.flow.delivery import Delivery, Parts
 from gateway.flow.delivery import Terms as DeliveryTerms
 from gateway.flow.intake import Entry, Intake
@@ -26,6 +27,7 @@ from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
 from gateway.flow.status import Status
 from gateway.lanes.connect import connect
+from gateway.lanes.findings import Findings
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
 from gateway.policy.backoff import Backoff
@@ -205,6 +207,7 @@ class Stage:
             vendor=self.vendor,
             catalog=lambda: self.catalog,
             letter=self.case_files.for_call,
+            contracts=ContractWatch(Findings(redis, TOPICS, SHARD), self.ambient, self.alert, lambda *_: None),
             observe=lambda *_: None,
         )
         terms = DeliveryTerms(

@@ -82,9 +82,7 @@ async def may_operate(connection: Connection, _: BaseRouteHandler) -> None:
     """Guard behind `known`: keeps out Agents, and Operators who may only read; what it guards is about everybody's calls."""
     caller = caller_of(connection)
     if not (caller.sees_all and caller.may_change):
-        message = (
-            f'"{caller.agent}" may not steer lanes, breakers or contracts: that needs an Operator with the role operator or admin'
-        )
+        message = f'"{caller.agent}" may not steer lanes, breakers or contracts: that needs an Operator with the role operator or admin'
         raise ProblemError(_needs_role(message))
 
 

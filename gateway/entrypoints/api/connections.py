@@ -182,10 +182,7 @@ ROUTES = [ls, show, check, give, authorize, redeem, revoke]
 
 
 def _control(request: Http) -> ConnectionControl:
-    control = parts_of(request).connections
-    if control is None:
-        raise ProblemError(plain(Kind.NOT_READY, "this process holds no credentials"))
-    return control
+    return parts_of(request).connections
 
 
 @contextmanager
