@@ -1,7 +1,9 @@
 """A vendor, a Redis and workers that can be killed, with leases short enough for a test's patience."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,6 +58,20 @@ class Workers:
         self._running.append(process)
         return process
 
+    def start_api(self) -> None:
+        """Start an API on the port of the environment, and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "api"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        self._running.append(process)
+        give_up, port = time.monotonic() + 15, int(self.environment["SLUICE_PORT"])
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
+            assert time.monotonic() < give_up, self.log
+            time.sleep(0.05)
+
     @property
     def log(self) -> str:
         """What the workers wrote."""
@@ -67,6 +83,12 @@ class Workers:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.wait()
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        return int(door.getsockname()[1])
 
 
 @pytest.fixture
