@@ -88,7 +88,7 @@ def pause(
 
 
 def resume(target: Target, connection: Connection = None, output: options.Output = None) -> None:
-    """End a pause; name what was paused as it was named then.
+    """End a pause, and what a vendor asked to wait for; name what was paused as it was named then.
 
     \b
     Examples:
@@ -99,9 +99,11 @@ def resume(target: Target, connection: Connection = None, output: options.Output
 
     _, answer = client.ask("POST", "/v1/lanes/resume", body=_target(target, connection))
     show_one(answer, output)
-    say(f"{answer['target']} {'goes on' if answer['was_paused'] else 'was not paused'}.")
+    say(f"{answer['target']} {'goes on' if answer['was_paused'] or answer['opened'] else 'was not paused'}.")
+    for closed in answer["opened"]:
+        say(f"Opened: {closed}, which the vendor had asked to leave alone. If it still refuses, it is closed again.")
     for other in answer["still"]:
-        say(f"Still paused: {other}\n  next: sluice lanes resume {other}")
+        say(f"Still closed: {other}\n  next: sluice lanes resume {other}")
 
 
 def row(lane: Mapping[str, Any]) -> dict[str, Any]:
