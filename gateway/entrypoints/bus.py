@@ -14,6 +14,7 @@ from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.message import FAKE_CONSUMER, RedisBatchStreamMessage
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from gateway.flow.intake import Entry, Intake
 from gateway.lanes.fleet import Fleet
@@ -113,7 +114,11 @@ class Sweeper:
     async def sweep(self, intake: Intake, *, dead_idle_ms: int) -> int:
         """Look once; entries of the dead must have rested `dead_idle_ms`. Returns how many entries were taken in."""
         taken = 0
-        for consumer in await self._redis.xinfo_consumers(self._stream, GROUP):
+        try:
+            consumers = await self._redis.xinfo_consumers(self._stream, GROUP)
+        except ResponseError:  # no stream or no group: Redis was emptied, and nothing is pending
+            return 0
+        for consumer in consumers:
             name = cast("bytes", consumer["name"]).decode()
             alive = name == self._fleet.worker or await self._fleet.alive(name)
             idle_ms = FORGOTTEN_MS if alive else dead_idle_ms

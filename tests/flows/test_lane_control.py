@@ -86,6 +86,7 @@ async def test_a_limit_that_is_used_up_holds_only_where_something_waits(stage: S
     assert await listed(control, held=True) == []
     hidden = view((await control.page(Wanted(sees=anybody), 0)).lanes[0], page.now_us, whole=False)
     assert (hidden.live, hidden.waiting, hidden.under_way_or_delayed, hidden.oldest_s) == (None, None, None, None)
+    assert (hidden.limits[0].used, hidden.limits[0].most) == (None, 2)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.entrypoints import bus as bus_module
-from gateway.entrypoints.bus import Bus
+from gateway.entrypoints.bus import Bus, Sweeper
 from gateway.flow.intake import Entry
-from schemas.topics import GROUP
+from gateway.lanes.fleet import Fleet
+from gateway.lanes.queue import Lanes, Terms
+from schemas.topics import GROUP, Shard, Topics
 
 
 class Inbox:
@@ -71,3 +73,13 @@ async def test_whatever_is_asked_for_after_a_stop_reads_nothing(redis: "Redis", 
     await asyncio.gather(bus.stop(), bus.resume(), bus.ensure_running())
     assert not await bus.ensure_running()
     assert not await reads(redis, inbox, "too late")
+
+
+async def test_a_sweep_of_a_redis_that_was_emptied_finds_nothing(redis: "Redis") -> None:
+    terms = Terms(items=1, size_bytes=1, wait_s=0.01, most_bytes=1)
+    lanes = Lanes(redis, Topics(), shard=Shard(), terms=terms, plans=dict)
+    fleet = Fleet(redis, Shard(), "one", dead_after_s=1)
+    stage: Any = Inbox()
+    assert await Sweeper(lanes, redis, "tool-calls", fleet, most_alone=3).sweep(stage, dead_idle_ms=0) == 0
+    await redis.xadd("tool-calls", {"data": "x"})
+    assert await Sweeper(lanes, redis, "tool-calls", fleet, most_alone=3).sweep(stage, dead_idle_ms=0) == 0

@@ -203,6 +203,27 @@ async def test_a_state_that_was_lost_starts_with_full_limits_until_what_was_sent
     assert (another.name, await bench.redis.get("{s0}:forgot")) == ("two", before), "a loss is found once"
 
 
+async def test_a_loss_that_could_not_be_told_is_told_at_the_next_look(redis: "Redis", tmp_path: Path) -> None:
+    bench = Bench(redis)
+    names = iter(["one", "two", "three", "four"])
+    epoch = Epoch(bench.lanes, tmp_path / "epoch", lambda: next(names))
+    told: list[tuple[str, str]] = []
+
+    async def down(_expected: str, _found: str) -> None:
+        raise ConnectionError
+
+    async def lost(expected: str, found: str) -> None:
+        told.append((expected, found))
+
+    await epoch.check(lost)
+    await redis.flushall()
+    with pytest.raises(ConnectionError):
+        await epoch.check(down)
+    await epoch.check(lost)
+    await epoch.check(lost)
+    assert told == [("one", "two")]
+
+
 @pytest.mark.parametrize("slots", ["unused", "answered", "doubt", "lost"])
 async def test_a_concurrency_is_given_back_at_once_unless_the_call_may_still_be_there(
     redis: "Redis", slots: Slots
@@ -337,9 +358,11 @@ async def test_a_lane_that_once_waited_for_a_limit_leaves_room_to_the_others(red
     bench = Bench(redis, most=10_000)
     await bench.come(LANE, 200)
     (first,) = (await bench.claim(1)).claims
-    await bench.settle(first, Lesson(limit=CORE, close_us=1000))
+    await bench.settle(first, Lesson(limit=CORE, close_us=50_000))
     assert (await bench.claim(1)).claims == ()
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.06)
+    (probe,) = (await bench.claim(1)).claims
+    await bench.settle(probe)
     await bench.come("other|-|get", 20)
     served = [claim.run.lane for _ in range(40) for claim in (await bench.claim(1)).claims]
     assert served.count("other|-|get") >= 10

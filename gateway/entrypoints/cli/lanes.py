@@ -133,7 +133,7 @@ def facts(lane: Mapping[str, Any]) -> dict[str, Any]:
 def limit_row(limit: Mapping[str, Any]) -> dict[str, Any]:
     """Return a limit as one line of a table."""
     window = "at once" if limit["window_s"] is None else span(limit["window_s"])
-    used = f"{limit['used']}/{limit['most']}"
+    used = f"{'-' if limit['used'] is None else limit['used']}/{limit['most']}"
     return {"LIMIT": limit["limit"], "USED/MOST": used, "WINDOW": window, "LEARNED": limit["learned"]}
 
 
