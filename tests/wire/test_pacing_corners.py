@@ -160,6 +160,29 @@ async def test_lanes_that_wait_for_two_limits_in_turn_all_get_through(redis: "Re
     assert done == 60
 
 
+async def test_a_lane_that_needs_two_limits_is_not_sent_from_one_queue_to_the_other_for_ever(redis: "Redis") -> None:
+    core, more = (
+        Need(name=name, per="connector", kind="concurrency", most=2, window_us=0, cost=1, weighted=False)
+        for name in ("core", "more")
+    )
+    plans = {
+        f"crm|{name}": Plan(hold_us=MINUTE, needs=needs)
+        for name, needs in (("create", [core, more]), ("put", [core]), ("get", [more]))
+    }
+    bench = Bench(redis)
+    bench.lanes._plans = lambda: plans
+    await bench.come("crm|main|put", 40)
+    await bench.come(OTHER, 40)
+    assert len(await give(bench, 2)) == 2
+    await bench.come(LANE, 4)
+    both = 0
+    for _ in range(30):
+        for claim in (await bench.claim()).claims:
+            both += claim.run.lane == LANE
+            await bench.settle(claim)
+    assert both == 4
+
+
 # ---- after a loss
 
 

@@ -97,16 +97,16 @@ local function costs_of(lane, found)
 end
 
 -- A limit that other lanes wait for is theirs first: what fits between them would keep a dear call waiting for ever. `own` is the key
--- in whose turn this lane is looked at.
-local function spoken_for(found, costs, own)
+-- in whose turn this lane is looked at, `place` its place there: who has waited longest goes first with every limit.
+local function spoken_for(found, costs, own, place)
   for _, need in ipairs(found.needs) do
-    if need.key ~= own and cost_for(need, costs) > 0 and waited_for(need.key) then return need.key end
+    if need.key ~= own and cost_for(need, costs) > 0 and waited_before(need.key, place) then return need.key end
   end
   return nil
 end
 
 -- How many calls may start now; with 0 also the key that denies it longest and when that may change.
-local function allowed(lane, found, most, own)
+local function allowed(lane, found, most, own, place)
   if found.shut == nil then found.shut = closed(found) or forgotten(found) or false end
   if found.shut then return 0, found.shut.key, found.shut.until_us > 0 and found.shut.until_us or nil end
   local costs, count, key, at = costs_of(lane, found), most, nil, nil
@@ -119,7 +119,7 @@ local function allowed(lane, found, most, own)
       if not at or free > at then key, at = need.key, free end
     end
   end
-  local others = count > 0 and spoken_for(found, costs, own)
+  local others = count > 0 and spoken_for(found, costs, own, place)
   if others then return 0, others, tonumber(redis.call('ZSCORE', shard .. ':moves', others) or now) end
   return count, key, at
 end
@@ -128,7 +128,7 @@ end
 local function serve(lane, most, place, own)
   local found, taken = facts_of(lane), 0
   repeat
-    local count, key, at = allowed(lane, found, found.weighted and 1 or most - taken, own)
+    local count, key, at = allowed(lane, found, found.weighted and 1 or most - taken, own, place)
     if count < 1 then
       if redis.call('EXISTS', shard .. ':lane:' .. lane) == 0 then return EMPTY end
       park(lane, key, at, taken == 0 and place or nil)

@@ -53,6 +53,12 @@ end
 
 local function waited_for(key) return redis.call('EXISTS', shard .. ':parked:' .. key) == 1 end
 
+-- Whether a lane waits for the key that came before one with this place; a lane without one came last.
+local function waited_before(key, place)
+  local first = redis.call('ZRANGE', shard .. ':parked:' .. key, 0, 0, 'WITHSCORES')[2]
+  return first and (not place or tonumber(first) < tonumber(place))
+end
+
 -- When there may be something to claim: the next due call or the next key that moves; -1 when only a signal will tell.
 local function next_due()
   local delayed = redis.call('ZRANGE', shard .. ':delayed', 0, 0, 'WITHSCORES')[2]

@@ -52,7 +52,7 @@ local function free(need, run, how, actual)
   if how == 'answered' then
     local stay = now - run.since
     limit.stay_us = limit.stay_us < 0 and stay or math.floor(0.8 * limit.stay_us + 0.2 * stay)
-    limit.quick_us = limit.quick_us < 0 and stay or math.min(stay, math.ceil(1.2 * limit.quick_us))
+    limit.quick_us = limit.quick_us < 0 and stay or math.min(stay, math.ceil(1.2 * limit.quick_us) + 1)
   end
 end
 
