@@ -320,7 +320,7 @@ class Load:
     call_bytes: int
     memory_bytes: int
     memory_high_bytes: int
-    """The mark above which nothing new is taken."""
+    """The mark above which nothing new is taken; 0: there is none."""
     flooded: bool
 
 

@@ -8,7 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from gateway.lanes.replies import text
-from gateway.lanes.watermark import MAXMEMORY_SHARE
+from gateway.lanes.watermark import high_mark
 from gateway.ports import Closing, Gauges, Load
 from schemas.lifecycle import HoldReason
 from schemas.topics import Shard
@@ -52,12 +52,11 @@ class Overview:
             pipe.exists(self._shard.key("watermark"))
             pipe.info("memory")
             calls, call_bytes, flooded, memory = await pipe.execute()
-        most = int(memory.get("maxmemory") or 0)
         return Load(
             calls=calls,
             call_bytes=int(call_bytes or 0),
             memory_bytes=int(memory["used_memory"]),
-            memory_high_bytes=min(self._high_bytes, int(most * MAXMEMORY_SHARE)) if most else self._high_bytes,
+            memory_high_bytes=high_mark(self._high_bytes, int(memory.get("maxmemory") or 0)),
             flooded=bool(flooded),
         )
 

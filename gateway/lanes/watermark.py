@@ -29,6 +29,12 @@ STANDS_MS = 10_000
 """A mark that nobody renews falls: the last worker may have died."""
 
 
+def high_mark(setting_bytes: int, maxmemory_bytes: int) -> int:
+    """Return the mark above which nothing new is taken; 0: there is none, because neither number is a bound."""
+    marks = (setting_bytes, int(maxmemory_bytes * MAXMEMORY_SHARE))
+    return min((mark for mark in marks if mark), default=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
     """What was found: memory in use, what of it calls take that have not ended, the mark, and whether the queue is flooded."""
@@ -60,9 +66,8 @@ class Watermark:
             pipe.hlen(self._shard.key("runs"))
             info, stood, bodies, calls = await pipe.execute()
         used, most = int(info["used_memory"]), int(info.get("maxmemory") or 0)
+        high = high_mark(self._high_bytes, most)
         queued = int(bodies or 0) + calls * RUN_BYTES
-        marks = [mark for mark in (self._high_bytes, int(most * MAXMEMORY_SHARE)) if mark]
-        high = min(marks, default=0)
         above = high > 0 and used > (high * self._low_share if stood else high)
         flooded = above and (queued * WORTH > high or 0 < most * BRINK < used)
         if flooded:

@@ -88,6 +88,13 @@ async def test_a_call_that_waits_for_a_limit_is_told_which_one_its_place_and_whe
     assert hold["eta_s"] == pytest.approx(took_s, rel=0.2, abs=0.15)
 
 
+async def test_the_mark_of_memory_is_that_of_the_setting_or_of_redis_whichever_is_lower(paced: Served) -> None:
+    redis: Any = paced.gateway.redis
+    for maxmemory, mark in ((100_000_000, 80_000_000), (0, None)):
+        await redis.config_set("maxmemory", maxmemory)
+        assert (await paced.http.get("/v1/lanes")).json()["queue"]["memory_high_bytes"] == mark
+
+
 async def test_a_lane_shows_what_waits_what_holds_it_and_how_full_its_limits_are(paced: Served) -> None:
     await send(paced, 20)
     await asyncio.sleep(0.3)
@@ -106,7 +113,8 @@ async def test_a_lane_shows_what_waits_what_holds_it_and_how_full_its_limits_are
     queue = answer["queue"]
     assert queue["calls"] == lane["live"]
     assert 0 < queue["bytes"] < queue["bytes_limit"]
-    assert 0 < queue["memory_bytes"] < queue["memory_high_bytes"]
+    assert queue["memory_bytes"] > 0
+    assert queue["memory_high_bytes"] is None
     assert queue["flooded"] is False
     assert [one["lane"] for one in (await paced.http.get("/v1/lanes?held=true&connector=crm")).json()["lanes"]] == [
         LANE

@@ -35,7 +35,8 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     bytes_limit: int
     memory_bytes: int
-    memory_high_bytes: int
+    memory_high_bytes: int | None
+    """The mark above which nothing new is taken; null: Redis has no bound of its own, and none is set."""
     flooded: bool
 
 
@@ -164,7 +165,7 @@ def _queue(load: Load, most_bytes: int) -> QueueView:
         bytes=load.call_bytes,
         bytes_limit=most_bytes,
         memory_bytes=load.memory_bytes,
-        memory_high_bytes=load.memory_high_bytes,
+        memory_high_bytes=load.memory_high_bytes or None,
         flooded=load.flooded,
     )
 
