@@ -13,7 +13,7 @@ from connectors.catalog import Catalog, Unknown
 from connectors.contract_policy import held_because, quarantine
 from connectors.declared import Connection, Operation
 from connectors.exchange import Lease
-from gateway.flow import settlements
+from gateway.flow import settlements, stored_calls
 from gateway.flow.contract_watch import ContractWatch
 from gateway.flow.reports import Finished
 from gateway.flow.settlements import Tried
@@ -30,8 +30,6 @@ from schemas.lifecycle import DEAD_LETTERED, CallState, HoldReason
 from schemas.moment import microseconds
 from schemas.outcome import Outcome
 from schemas.tool_call import ToolCall
-
-_decode_call = msgspec.json.Decoder(ToolCall).decode
 
 
 class Vendor(Protocol):
@@ -94,9 +92,9 @@ class Delivery:
         """Attempt a claimed call; `held_since_s` is when the claim was asked for, on the monotonic clock."""
         if self._ambient.monotonic() - held_since_s > self._terms.start_within_s:
             return await self._parts.queue.settle(settlements.give_back(claim))
-        call, started_us = _decode_call(claim.body), self._now_us()
+        (call, flaw), started_us = self._read(claim), self._now_us()
         operation = self._parts.catalog().operation(call.tool)
-        obstacle = _obstacle(claim, call, operation, started_us)
+        obstacle = _unreadable(flaw) if flaw else _obstacle(claim, call, operation, started_us)
         if obstacle is not None:
             return await self._settle(self._tried(claim, call, obstacle, started_us, tried=False))
         outcome = await self._attempt(claim, call, operation, held_since_s)
@@ -109,7 +107,7 @@ class Delivery:
 
     async def recover(self, claim: Claim) -> Settled:
         """Settle a claim whose worker was lost: what may have been sent is in doubt, the rest goes back to its lane."""
-        call = _decode_call(claim.body)
+        call, _ = self._read(claim)
         # A claim of a repeatable class is its own intent: it leaves no mark, so it counts as sent.
         sent = claim.run.marked > 0 or (claim.run.marked == 0 and call.op_class in REPEATABLE)
         outcome = Outcome(
@@ -125,14 +123,19 @@ class Delivery:
 
     async def expire(self, claim: Claim) -> Settled:
         """Settle a waiting call whose deadline has passed."""
-        call = _decode_call(claim.body)
+        call, _ = self._read(claim)
         return await self._settle(self._tried(claim, call, _LATE, self._now_us(), tried=False))
 
     async def cancel(self, claim: Claim) -> Settled:
         """Settle a claim that its caller withdrew before it started."""
-        call = _decode_call(claim.body)
+        call, _ = self._read(claim)
         outcome = _nothing(Failure.CANCELLED, "The caller cancelled the call before it started.")
         return await self._settle(self._tried(claim, call, outcome, self._now_us(), tried=False))
+
+    def _read(self, claim: Claim) -> tuple[ToolCall, str | None]:
+        """Return the call, or what stands in for it and why; without a catalog entry it counts as what may not be repeated."""
+        operation = self._parts.catalog().operation(stored_calls.tool_of(claim.run.lane))
+        return stored_calls.read(claim.id, claim, operation.op_class if operation else OperationClass.UNSAFE)
 
     async def _attempt(self, claim: Claim, call: ToolCall, operation: Operation | None, held_since_s: float) -> Outcome:
         if operation is None:
@@ -244,6 +247,10 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
 
 def _nothing(failure: Failure, message: str) -> Outcome:
     return Outcome(effect=Effect.NOT_EXECUTED, failure=failure, message=message, spends_attempt=False)
+
+
+def _unreadable(flaw: str) -> Outcome:
+    return _nothing(Failure.INTERNAL_BUG, f"The gateway cannot read the call as it was stored: {flaw}")
 
 
 _LATE = _nothing(Failure.DEADLINE_PASSED, "The deadline passed before an attempt could start.")
