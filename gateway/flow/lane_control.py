@@ -31,6 +31,9 @@ SURVEYED = 64
 MOST_REASON = 200
 """Characters of a pause's reason."""
 
+_BY_PEOPLE = frozenset({HoldReason.PAUSED, HoldReason.CONTRACT_QUARANTINE})
+"""Closings that a person may end; a quarantine comes back with the next answer that breaks the contract."""
+
 LONGEST_S = 30 * 86_400
 """A pause that shall last longer is one without an end."""
 
@@ -156,11 +159,13 @@ class LaneControl:
         return Paused(target=target.text, reason=said, by=by, until_us=until_us)
 
     async def resume(self, target: Target, *, by: str) -> Resumed:
-        """End a pause, also of what is declared no more; ending none is no error. Raises `Nowhere`."""
-        paused = [one for one in await self._overview.closed() if one.reason is HoldReason.PAUSED]
-        was_paused = any(one.key == target.gate for one in paused)
+        """End a pause or a quarantine, also of what is declared no more; ending none is no error. Raises `Nowhere`."""
+        paused = [one for one in await self._overview.closed() if one.reason in _BY_PEOPLE]
+        ended = [one.reason for one in paused if one.key == target.gate]
+        was_paused = bool(ended)
         if was_paused:
-            await self._queue.open(target.gate, HoldReason.PAUSED)
+            for reason in ended:
+                await self._queue.open(target.gate, reason)
             log.warning("lanes.resumed", target=target.text, who=by)
         else:
             check(target, self._catalog())
