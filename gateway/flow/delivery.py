@@ -103,10 +103,11 @@ class Delivery:
         outcome = await self._attempt(claim, call, operation, held_since_s)
         if claim.run.tries == 0 and not outcome.held:
             self._budgets[call.connector] = self._budget(call.connector).earn(self._terms.budget)
-        if operation is not None:
-            await self._parts.quarantine.heed(call, operation, outcome)
         if outcome.findings:
             await self._parts.contracts.met(call.tool, call.id, outcome.findings)
+        if operation is not None:
+            # After it is listed: whoever finds the gate closed finds what to judge.
+            await self._parts.quarantine.heed(call, operation, outcome)
         tried = self._tried(claim, call, outcome, started_us, tried=not outcome.held)
         return await self._settle(self._counted(tried, operation))
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +181,6 @@ def test_a_recursive_schema_and_a_deep_answer_end() -> None:
     for _ in range(60):
         answer = {"next": answer}
     assert Contract("crm.x", node).check(200, JSON, answer).findings[0].pointer == "/next" * 60 + "/v"
-
-
-def test_a_huge_answer_that_breaks_everywhere_is_told_in_time() -> None:
-    rows = [{"k": index} for index in range(60_000)]
-    started_s = time.perf_counter()
-    checked = Contract("crm.x", SCHEMA).check(200, JSON, {"id": "a", "rows": rows})
-    assert [one.pointer for one in checked.findings] == ["/rows/*/k"]
-    assert time.perf_counter() - started_s < 2
 
 
 @pytest.mark.parametrize(

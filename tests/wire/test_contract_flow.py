@@ -17,6 +17,7 @@ from dlq.keys import KeyRing
 from dlq.redaction import Sealer
 from gateway.flow.quarantine import ENOUGH
 from gateway.lanes.findings import Findings
+from gateway.lanes.queue import Lanes
 from schemas.dead_letter import Sealed
 from tests.served import Served, bearer, people, served
 from tests.shell import Shell
@@ -227,6 +228,25 @@ async def test_a_quarantine_ends_by_itself_when_the_reads_that_broke_too_are_cle
         await make(gateway, 2)
         (detail,) = (await quarantined(gateway)).values()
         assert "/id is missing" in detail
+
+
+async def test_what_is_accepted_while_its_gate_is_being_closed_holds_nothing(
+    redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drift(vendor, "contacts.create")
+    async with running(redis_url, tmp_path, vendor.url, "quarantine_writes") as gateway:
+        hold = Lanes.hold
+
+        async def late(lanes: Lanes, *gate: Any) -> None:
+            body = {"fingerprint": "all", "reason": "quick"}
+            answer = await gateway.http.post(f"/v1/contracts/{MAKE}/accept", json=body, headers=bearer("chief"))
+            assert answer.json()["opened"] == []
+            await hold(lanes, *gate)
+
+        monkeypatch.setattr(Lanes, "hold", late)
+        assert (await make(gateway, 0))["contract"].startswith("breaking:")
+        assert await quarantined(gateway) == {}
+        assert (await make(gateway, 1))["contract"] == "ok"
 
 
 async def test_accepting_the_newest_break_opens_although_an_older_one_was_rejected(
