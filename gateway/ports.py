@@ -309,6 +309,8 @@ class Closing:
     detail: str
     until_us: int | None
     """None: until somebody acts."""
+    since_us: int = 0
+    """Since when it has been closed without a break; 0: nobody wrote it down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from typing import Protocol
 import msgspec
 
 from connectors.catalog import Catalog, Unknown
-from connectors.contract_policy import held_because, quarantine
 from connectors.declared import Connection, Operation
 from connectors.exchange import Lease
 from gateway.flow import settlements, stored_calls
 from gateway.flow.contract_watch import ContractWatch
+from gateway.flow.quarantine import Quarantine
 from gateway.flow.reports import Finished
 from gateway.flow.settlements import Tried
 from gateway.policy.backoff import Backoff
@@ -26,7 +26,7 @@ from gateway.policy.slots import fate
 from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
 from schemas.effect import REPEATABLE, Effect, OperationClass
 from schemas.failure import Failure
-from schemas.lifecycle import DEAD_LETTERED, CallState, HoldReason
+from schemas.lifecycle import DEAD_LETTERED, CallState
 from schemas.moment import microseconds
 from schemas.outcome import Outcome
 from schemas.tool_call import ToolCall
@@ -75,6 +75,7 @@ class Parts:
     """Asked for each call, so that a reloaded one is used at once."""
     letter: WriteLetter
     contracts: ContractWatch
+    quarantine: Quarantine
     observe: Observe
 
 
@@ -100,8 +101,11 @@ class Delivery:
         outcome = await self._attempt(claim, call, operation, held_since_s)
         if claim.run.tries == 0 and not outcome.held:
             self._budgets[call.connector] = self._budget(call.connector).earn(self._terms.budget)
-        if operation is not None and outcome.findings:
-            await self._drifted(call, operation, outcome)
+        if outcome.findings:
+            await self._parts.contracts.met(call.tool, call.id, outcome.findings)
+        if operation is not None:
+            # After it is listed: whoever finds the gate closed finds what to judge.
+            await self._parts.quarantine.heed(call, operation, outcome)
         tried = self._tried(claim, call, outcome, started_us, tried=not outcome.held)
         return await self._settle(self._counted(tried, operation))
 
@@ -152,14 +156,6 @@ class Delivery:
         latest_s = held_since_s + self._terms.start_within_s + call.timeout_us / 1_000_000
         lease = Lease(mark=mark, holds=lambda: self._ambient.monotonic() < latest_s)
         return await self._parts.vendor.attempt(call, operation, connection, lease)
-
-    async def _drifted(self, call: ToolCall, operation: Operation, outcome: Outcome) -> None:
-        """Hold what a broken contract holds before the call ends, so that nothing of it starts after its end is known."""
-        gate = quarantine(outcome, operation, call.connection)
-        if gate is not None:
-            because = held_because(outcome, call.tool)
-            await self._parts.queue.hold(gate, HoldReason.CONTRACT_QUARANTINE, because)
-        await self._parts.contracts.met(call.tool, call.id, outcome.findings)
 
     def _tried(self, claim: Claim, call: ToolCall, outcome: Outcome, started_us: int, *, tried: bool) -> Tried:
         worker = self._ambient.worker

@@ -170,6 +170,11 @@ class Lanes:
         """Open a gate that was closed for this reason; what closed it for another stays."""
         await self._call("gate", [self.shard.tag], [gate, reason, -1, "", 0])
 
+    async def canary(self, gate: str, read: str, *, clean: bool, enough: int) -> bool:
+        """Note what a read said of a vendor whose contract is broken; true when the gate is open now because of it."""
+        arguments = [gate, HoldReason.CONTRACT_QUARANTINE, read, "clean" if clean else "broken", enough]
+        return replies.text(await self._call("canary", [self.shard.tag], arguments)) == "opened"
+
     async def epoch(self, expected: str, fresh: str) -> tuple[str, str]:
         """Hold the state's name against the one that is remembered, see `epoch.lua`: what was found, and the name."""
         found, name = await self._call("epoch", [self.shard.tag], [expected, fresh])

@@ -32,7 +32,8 @@ if close < 0 then
   look(now)
   return {'opened', 0}
 end
-closings[reason] = {until_us = close > 0 and now + close or 0, detail = detail, most = most > 0 and most or nil}
+local since = closings[reason] and closings[reason].since_us or now
+closings[reason] = {since_us = since, until_us = close > 0 and now + close or 0, detail = detail, most = most > 0 and most or nil}
 kept()
 if close > 0 then look(now + close) end
 return {'closed', closings[reason].until_us}
