@@ -5,11 +5,10 @@ from typing import Any, cast
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
+from gateway.lanes import scripts
 from gateway.lanes.overview import SCAN
 from gateway.lanes.replies import text
-from gateway.lanes.scripts import load
 from schemas.contracts.finding import Finding
 from schemas.contracts.sighting import FindingState, Noted, SeenFinding, Sighting
 from schemas.topics import Shard, Topics
@@ -71,11 +70,7 @@ class Findings:
         return text(await self._call("judge", self._keys, [fingerprint, state, event])) == "judged"
 
     async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
-        script = load(name)
-        try:
-            return await self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return await self._redis.eval(script.source, len(keys), *keys, *arguments)
+        return await scripts.run(self._redis, name, keys, arguments)
 
 
 def _told(kept: _Kept) -> SeenFinding:

@@ -11,13 +11,12 @@ from typing import Any, Literal, TypeVar, cast
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gateway.lanes import replies
+from gateway.lanes import replies, scripts
 from gateway.lanes.batch import Batcher, Load
-from gateway.lanes.scripts import load
 from gateway.ports import (
     Admission,
     Answer,
@@ -229,11 +228,7 @@ class Lanes:
                 await asyncio.sleep(MEND_S)
 
     async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
-        script = load(name)
-        try:
-            return await self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return await self._redis.eval(script.source, len(keys), *keys, *arguments)
+        return await scripts.run(self._redis, name, keys, arguments)
 
 
 def _weight_in(admission: Admission) -> int:
