@@ -52,6 +52,7 @@ class Bus:
         self._stream = stream
         self._intake = intake
         self.paused = False
+        self._stopped = False
         self._broker = RedisBroker(url, logger=_quiet(), apply_types=False)
         sub = StreamSub(stream, group=GROUP, consumer=consumer, batch=True, max_records=batch, polling_interval=POLL_MS)
         self._subscriber = self._broker.subscriber(
@@ -64,7 +65,8 @@ class Bus:
         await self._broker.start()
 
     async def stop(self) -> None:
-        """Finish the batch in hand and read no more."""
+        """Finish the batch in hand and read no more, whoever still looks after it."""
+        self._stopped = True
         await self._broker.stop()
 
     async def pause(self) -> None:
@@ -75,11 +77,11 @@ class Bus:
     async def resume(self) -> None:
         """Read again."""
         self.paused = False
-        await self._subscriber.start()
+        await self.ensure_running()
 
     async def ensure_running(self) -> bool:
         """Start again a subscription that gave up (its group was gone); true when it had."""
-        if self.paused or self._subscriber.running:
+        if self.paused or self._stopped or self._subscriber.running:
             return False
         await self._subscriber.start()
         return True
