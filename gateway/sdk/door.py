@@ -19,13 +19,12 @@ from connectors.matching import Matched, Matcher, Sent, Unmatched
 from gateway.app import Gateway
 from gateway.entrypoints.api.problems import STATUS
 from gateway.flow.echoes import ENGINE
-from gateway.flow.status import Crowded, Finale, View
+from gateway.flow.status import Crowded, View
 from gateway.lanes.checkup import UNANSWERED
 from gateway.policy.admission import Refuse
 from gateway.ports import Admitted, Duplicate
 from gateway.sdk.ending import BROKEN, Broken, Kind, Reply, refusal, reply
 from schemas.codec import sha256
-from schemas.failure import Failure
 from schemas.moment import stamp
 from schemas.result import CallStatus
 from schemas.tool_call import ToolCallData
@@ -142,12 +141,11 @@ class Door:
     async def _waited(self, call: str, patience: Patience, *, ours: bool) -> Reply:
         start_s, answer_s = patience.start_s, patience.answer_s
         view = await self._view(call, FOREVER_S if start_s is None else start_s)
+        held = ""
         if isinstance(view, CallStatus):
-            told = f"{view.hold.detail} {view.hold.action}"
+            held = f"{view.hold.detail} {view.hold.action}"
             withdrawn = ours and await self._gateway.status.cancel(call) != "busy"
             view = await self._view(call, 0 if withdrawn or not ours else FOREVER_S if answer_s is None else answer_s)
-            if withdrawn and isinstance(view, Finale):
-                _must_have_run(call, view, told)
         if isinstance(view, CallStatus):
             raise Broken(
                 Kind.READ_TIMEOUT if view.attempts or view.hold.reason is None else Kind.POOL_TIMEOUT,
@@ -157,7 +155,7 @@ class Door:
         if view is None:
             return refusal(409, "sdk.forgotten", f"Call {call} has ended, and its answer is no longer kept.", call=call)
         echo = self._gateway.echoes.of(call, view.data["http_status"])
-        return reply(view.data, echo)
+        return reply(view.data, view.attempts, echo, held)
 
     async def _view(self, call: str, wait_s: float) -> View:
         """Return how the call stands when it ends, at the latest after so long; a call of another agent is none."""
@@ -194,15 +192,6 @@ class Door:
     async def _withdraw(self, call: str) -> None:
         with contextlib.suppress(*UNANSWERED):  # then its deadline ends it
             await self._gateway.status.cancel(call)
-
-
-def _must_have_run(call: str, view: Finale, told: str) -> None:
-    """Raise for a call that was withdrawn and had no effect: with what its last attempt met, if it never reached the vendor."""
-    if (view.data["error"] or {}).get("class") not in {Failure.CANCELLED, Failure.DEADLINE_PASSED}:
-        return
-    kind = BROKEN.get(view.attempts[-1]["outcome"]) if view.attempts else None
-    kind = kind if kind in {Kind.CONNECT, Kind.CONNECT_TIMEOUT} else Kind.POOL_TIMEOUT
-    raise Broken(kind, f"Call {call} could not run in time and was withdrawn: {told}")
 
 
 def _again(answer: Reply | Broken) -> Reply:

@@ -5,7 +5,7 @@ every response that is no success asks Stainless-made SDKs not to repeat it: rep
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from typing import Any
 from connectors.classify import kept
 from connectors.exchange import Answered
 from schemas.codec import encode
+from schemas.effect import Effect
 from schemas.failure import Failure
 from schemas.lifecycle import CallState
 
@@ -88,24 +89,36 @@ BROKEN: Mapping[Failure, Kind] = MappingProxyType(
 """What a failure without an answer is to an HTTP client; one that is missing here is a refusal of the gateway."""
 
 
-def reply(data: Mapping[str, Any], echo: Answered | None) -> Reply:
-    """Return the response to a call that ended, or raise `Broken`; `data` is that of its result event.
+def reply(data: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], echo: Answered | None, held: str = "") -> Reply:
+    """Return the response to a call that ended, or raise `Broken`.
 
-    `echo` is the vendor's last answer as it came. Without it a result is written anew, and of a refusal only the status is left:
-    its body is sealed in the letter.
+    `data` is that of its result event, `tried` are its attempts, `held` says what it waited for when it was withdrawn. `echo` is
+    the vendor's last answer as it came: without it a result is written anew, and of a refusal only the status is left, as its
+    body is sealed in the letter.
     """
     call, status, error = data["call"], data["http_status"], data["error"]
     if data["state"] == CallState.COMPLETED:
         return _whole(call, echo) if echo else _rewritten(call, status, data["result"])
-    in_doubt = data["effect"] != "not_executed"
+    in_doubt = data["effect"] != Effect.NOT_EXECUTED
+    failure, told = Failure(error["class"]), _told(error, call)
     if status is not None and status >= 300:
         if echo is not None:
             return _whole(call, echo, in_doubt=in_doubt)
-        return refusal(status, Failure(error["class"]), _told(error, call), call=call, in_doubt=in_doubt)
-    failure = Failure(error["class"])
+        return refusal(status, failure, told, call=call, in_doubt=in_doubt)
     if failure in BROKEN:
-        raise Broken(BROKEN[failure], _told(error, call), in_doubt=in_doubt)
-    return refusal(502, failure, _told(error, call), call=call, in_doubt=in_doubt)
+        raise Broken(_kind(failure, tried, in_doubt=in_doubt), f"{told} {held}".rstrip(), in_doubt=in_doubt)
+    return refusal(502, failure, told, call=call, in_doubt=in_doubt)
+
+
+def _kind(failure: Failure, tried: Sequence[Mapping[str, Any]], *, in_doubt: bool) -> Kind:
+    """Return the exception; of a call that was stopped between attempts, the one that says what the vendor may have seen."""
+    kind = BROKEN[failure]
+    if kind is not Kind.POOL_TIMEOUT or not tried:
+        return kind
+    if in_doubt:
+        return Kind.READ_TIMEOUT
+    last = BROKEN.get(tried[-1]["outcome"])
+    return last if last in {Kind.CONNECT, Kind.CONNECT_TIMEOUT} else kind
 
 
 def refusal(
