@@ -47,7 +47,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a call came in, enough to find it there again."""
 
     engine: str
-    """`redis`, `kafka` or `http`."""
+    """`redis`, `kafka`, `http`, or `sdk` for a client in a process of its own."""
     stream: str | None = None
     entry: str | None = None
 

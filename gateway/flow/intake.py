@@ -112,9 +112,9 @@ class Intake:
         await self._queue.refuse([await self._undecodable(entry, verdict)])
 
     async def from_http(
-        self, data: ToolCallData, *, agent: str, key: str | None, traceparent: str | None
+        self, data: ToolCallData, *, agent: str, key: str | None, traceparent: str | None, engine: str = "http"
     ) -> Admitted | Duplicate | Refuse:
-        """Take in one request whose caller is known; a refusal is answered, not counted."""
+        """Take in one request whose caller is known, over HTTP or in this process; a refusal is answered, not counted."""
         ambient = self._ambient
         call = ambient.new_id()
         if key is not None:
@@ -126,7 +126,7 @@ class Intake:
             request=Request(source=f"agent/{agent}", id=key or call),
             key=call,
             traceparent=trace.valid(traceparent) or ambient.new_trace(),
-            origin=Origin(engine="http"),
+            origin=Origin(engine=engine),
             now=ambient.now(),
         )
         verdict = admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)
