@@ -24,6 +24,8 @@ from dlq.keys import KeyRing
 from dlq.redaction import Sealer, scrub_bytes
 from gateway import telemetry
 from gateway.alerts import Alerts
+from gateway.flow.approvals import Approvals
+from gateway.flow.approvals import Parts as Reviewing
 from gateway.flow.delivery import Delivery, Parts
 from gateway.flow.delivery import Terms as DeliveryTerms
 from gateway.flow.intake import Intake
@@ -36,6 +38,7 @@ from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
+from gateway.lanes.reviews import Reviews
 from gateway.lanes.signals import Signals
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
@@ -80,6 +83,7 @@ class Gateway:
     status: Status
     alerts: Alerts
     guarding: Guarding
+    approvals: Approvals
 
 
 @asynccontextmanager
@@ -132,6 +136,9 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
     delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))
     intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
     intake.refused = telemetry.record_refusal
+    reviewing = Reviewing(
+        queue=Reviews(common.redis, common.shard, lanes), inspect=lanes.inspect, end=delivery.reviewed
+    )
     return Gateway(
         settings=settings,
         ambient=around,
@@ -148,6 +155,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         status=Status(lanes, delivery, signals.settled, around),
         alerts=common.alerts,
         guarding=guarding,
+        approvals=Approvals(reviewing, around),
     )
 
 

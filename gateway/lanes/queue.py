@@ -170,6 +170,10 @@ class Lanes:
         """Open a gate that was closed for this reason; what closed it for another stays."""
         await self._call("gate", [self.shard.tag], [gate, reason, -1, "", 0])
 
+    async def review(self, arguments: list[Any]) -> list[Any]:
+        """Write down a decision about a call that waits for a person; see `review.lua` and `reviews`."""
+        return cast("list[Any]", await self._insist("review", [self.shard.tag, self._topics.events], arguments))
+
     async def epoch(self, expected: str, fresh: str) -> tuple[str, str]:
         """Hold the state's name against the one that is remembered, see `epoch.lua`: what was found, and the name."""
         found, name = await self._call("epoch", [self.shard.tag], [expected, fresh])

@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.effect import Effect
 from schemas.lifecycle import CallState, HoldReason
+from schemas.review import Review
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -32,6 +33,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     costs: dict[str, int] | None = None
     """What it takes of limits whose cost differs from call to call."""
     entry: str | None = None
+    review: Review | None = None
+    """What a person has to decide before it may run."""
 
 
 class Admitted(msgspec.Struct, frozen=True, tag="admitted"):
@@ -169,6 +172,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     permit: int = 0
     """The fence under which its slots were taken."""
     permits: list[Permit] | None = None
+    review: Review | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
