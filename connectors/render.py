@@ -55,7 +55,7 @@ def _render(call: ToolCall, operation: Operation, base_url: str, span: str) -> R
     url = f"{base_url.rstrip('/')}/{_path(operation.path, arguments).removeprefix('/')}"
     query = [pair for name, template in operation.query.items() for pair in _pairs(name, _filled(template, arguments))]
     headers = {"user-agent": USER_AGENT, "accept": "application/json"}
-    named = _named(operation)
+    named = _named(operation.path, *operation.query.values(), *operation.headers.values())
     rest = {name: value for name, value in arguments.items() if name not in named}
     body = None
     if method in _WITH_BODY:
@@ -75,13 +75,10 @@ def _render(call: ToolCall, operation: Operation, base_url: str, span: str) -> R
     return RenderedRequest(method, url, headers, body)
 
 
-def _named(operation: Operation) -> set[str]:
+@lru_cache(maxsize=4096)
+def _named(*templates: str) -> frozenset[str]:
     """Return the arguments that have a place of their own; the rest goes where the method says."""
-    names = set(_split(operation.path)[1::2])
-    for templates in (operation.query, operation.headers):
-        for template in templates.values():
-            names.update(_split(template)[1::2])
-    return names
+    return frozenset(name for template in templates for name in _split(template)[1::2])
 
 
 @lru_cache(maxsize=4096)
@@ -115,10 +112,14 @@ def _segment(name: str, value: object) -> str:
 
 def _must_keep_shape(template: str, path: str) -> None:
     """Read the result as a server would and hold it against the template: the last word, whatever came before."""
-    wanted = urlsplit(f"//vendor/{PLACEHOLDER.sub('x', template).lstrip('/')}").path.split("/")
     found = urlsplit(f"//vendor{path}").path.split("/")
-    if len(wanted) != len(found) or not _DOTS.isdisjoint(found):
+    if _segments(template) != len(found) or not _DOTS.isdisjoint(found):
         raise _Refused("The arguments would change the shape of the path.")
+
+
+@lru_cache(maxsize=4096)
+def _segments(template: str) -> int:
+    return len(urlsplit(f"//vendor/{PLACEHOLDER.sub('x', template).lstrip('/')}").path.split("/"))
 
 
 def _filled(template: str, arguments: Mapping[str, Any]) -> object:

@@ -16,6 +16,9 @@ log = structlog.get_logger()
 TOKENS_EVERY_S = 5.0
 """How often credentials are looked after: a token that lives shorter is renewed by the calls that use it."""
 
+STEERS_BUS = frozenset({"bus", "watermark"})
+"""Chores that start and stop the bus: they end before it does."""
+
 
 def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
     """List what is to be done, and how often."""
@@ -68,7 +71,7 @@ async def hold_back(watermark: Watermark, bus: Bus) -> None:
     level = await watermark.look()
     if level.flooded == bus.paused:
         return
-    facts = {"used_bytes": level.used_bytes, "high_bytes": level.high_bytes}
+    facts = {"used_bytes": level.used_bytes, "queue_bytes": level.queue_bytes, "high_bytes": level.high_bytes}
     if level.flooded:
         await bus.pause()
         log.warning("queue.flooded", **facts)

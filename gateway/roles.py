@@ -13,7 +13,7 @@ from connectors.breaking.breakers import Changed
 from connectors.breaking.standing import Standing, State
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
-from gateway.chores import check_epoch, chores
+from gateway.chores import STEERS_BUS, check_epoch, chores
 from gateway.entrypoints import api
 from gateway.entrypoints.bus import Bus
 from gateway.entrypoints.worker import Parts as WorkerParts
@@ -84,14 +84,16 @@ async def run_worker(settings: Settings) -> None:
             return
         worker, bus = worker_of(gateway), bus_of(gateway)
         await bus.start()
-        house = [asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)]
+        house = {chore.name: asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)}
         working = asyncio.create_task(worker.run())
         log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
         await stop.wait()
+        for name in STEERS_BUS:
+            house[name].cancel()
         await bus.stop()
         worker.stop()
         await working
-        for task in house:
+        for task in house.values():
             task.cancel()
         with contextlib.suppress(*PASSING, TimeoutError):
             await asyncio.wait_for(gateway.fleet.leave(), 1.0)

@@ -8,7 +8,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def stamp(at: datetime) -> str:
     """Render a moment with a zone as RFC 3339 in UTC, always with six decimals, so that equal moments are equal texts."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 def moment(us: int) -> datetime:
@@ -18,4 +20,5 @@ def moment(us: int) -> datetime:
 
 def microseconds(at: datetime) -> int:
     """Return a moment with a zone as microseconds since the epoch, exactly: no float comes between."""
-    return (at - EPOCH) // timedelta(microseconds=1)
+    since = at - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

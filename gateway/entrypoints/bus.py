@@ -14,6 +14,7 @@ from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.message import FAKE_CONSUMER, RedisBatchStreamMessage
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from gateway.flow.intake import Entry, Intake
 from gateway.lanes.fleet import Fleet
@@ -52,6 +53,8 @@ class Bus:
         self._stream = stream
         self._intake = intake
         self.paused = False
+        self._stopped = False
+        self._turn = asyncio.Lock()  # two that start or stop the subscription at once would leave it half in both
         self._broker = RedisBroker(url, logger=_quiet(), apply_types=False)
         sub = StreamSub(stream, group=GROUP, consumer=consumer, batch=True, max_records=batch, polling_interval=POLL_MS)
         self._subscriber = self._broker.subscriber(
@@ -61,28 +64,36 @@ class Bus:
 
     async def start(self) -> None:
         """Begin to read; the group must exist."""
-        await self._broker.start()
+        async with self._turn:
+            await self._broker.start()
 
     async def stop(self) -> None:
-        """Finish the batch in hand and read no more."""
-        await self._broker.stop()
+        """Finish the batch in hand and read no more, whatever is asked for later."""
+        self._stopped = True
+        async with self._turn:
+            await self._broker.stop()
 
     async def pause(self) -> None:
         """Read no more for now: what is published waits on the stream."""
-        self.paused = True
-        await self._subscriber.stop()
+        async with self._turn:
+            self.paused = True
+            if not self._stopped:
+                await self._subscriber.stop()
 
     async def resume(self) -> None:
         """Read again."""
-        self.paused = False
-        await self._subscriber.start()
+        async with self._turn:
+            if not self._stopped:
+                await self._subscriber.start()
+            self.paused = False
 
     async def ensure_running(self) -> bool:
         """Start again a subscription that gave up (its group was gone); true when it had."""
-        if self.paused or self._subscriber.running:
-            return False
-        await self._subscriber.start()
-        return True
+        async with self._turn:
+            if self._stopped or self.paused or self._subscriber.running:
+                return False
+            await self._subscriber.start()
+            return True
 
     async def _take_in(self, entries: list[tuple[str, bytes]]) -> None:
         await self._intake.from_bus([Entry(stream=self._stream, id=key, raw=raw) for key, raw in entries])
@@ -103,7 +114,11 @@ class Sweeper:
     async def sweep(self, intake: Intake, *, dead_idle_ms: int) -> int:
         """Look once; entries of the dead must have rested `dead_idle_ms`. Returns how many entries were taken in."""
         taken = 0
-        for consumer in await self._redis.xinfo_consumers(self._stream, GROUP):
+        try:
+            consumers = await self._redis.xinfo_consumers(self._stream, GROUP)
+        except ResponseError:  # no stream or no group: Redis was emptied, and nothing is pending
+            return 0
+        for consumer in consumers:
             name = cast("bytes", consumer["name"]).decode()
             alive = name == self._fleet.worker or await self._fleet.alive(name)
             idle_ms = FORGOTTEN_MS if alive else dead_idle_ms

@@ -53,17 +53,18 @@ def told(held: Held) -> str:
     """Say what holds a lane: the limit that binds and how full it is, or the gate and until when."""
     until = f" until {stamp(moment(held.until_us))}" if held.until_us else ""
     if held.limit is not None:
-        return f"limit {held.limit} is used up ({held.used} of {_limit(held)}); the next slot is free{_at(held)}."
-    name = f"{'the gate' if held.key.startswith('@') else 'limit'} {_named(held.key)}"
+        state = "is used up" if held.used >= held.most else "has too little left for the call that is next"
+        return f"limit {held.limit} {state} ({held.used} of {_limit(held)}); the next slot is free{_at(held)}."
+    name = f"{'the gate' if held.key.startswith('@') else 'limit'} {named(held.key)}"
     match held.reason:
         case HoldReason.RATE_LIMIT if held.detail == "forgotten":
             return f"{name} starts full{until}, because Redis lost its state and nobody knows what was sent."
         case HoldReason.RATE_LIMIT:
             return f"{name} is closed{until}: {held.detail}."
         case HoldReason.PAUSED:
-            return f"{_named(held.key)} is paused{until or ' until it is resumed'}: {held.detail}."
+            return f"{named(held.key)} is paused{until or ' until it is resumed'}: {held.detail}."
         case _:
-            return f"{_named(held.key)} is held ({held.reason}){until}: {held.detail}."
+            return f"{named(held.key)} is held ({held.reason}){until}: {held.detail}."
 
 
 def target(lane: str) -> str:
@@ -103,7 +104,15 @@ def _seconds(us: int) -> str:
     return f"{seconds:g} s"
 
 
-def _named(key: str) -> str:
+def scope_of(key: str) -> str:
+    """Return the gate over all lanes that a gate's or a limit's key holds; see `Limit.instance`."""
+    if key.startswith("@"):
+        return key
+    *scope, _ = key.split("|")
+    return "@" + "|".join(scope)
+
+
+def named(key: str) -> str:
     """Write the key of a gate or a limit as people know it."""
     parts = key.removeprefix("@").split("|")
     return " / ".join(part for part in parts if part not in ("", "-"))

@@ -14,7 +14,7 @@ from connectors.catalog import Catalog
 from gateway.flow import reports
 from gateway.flow.bounds import Bounds
 from gateway.policy.admission import Admit, Incoming, Refuse, admit
-from gateway.policy.plans import WEIGHTS, reserved
+from gateway.policy.plans import WEIGHTS, flow_of, reserved
 from gateway.policy.reviews import asked
 from gateway.policy.scope import agent_of
 from gateway.ports import (
@@ -32,10 +32,10 @@ from gateway.ports import (
     Refusal,
 )
 from schemas import cloudevent, trace
-from schemas.codec import Undecodable, encode, sha256
+from schemas.codec import Undecodable, encode
 from schemas.failure import Failure
 from schemas.moment import moment, stamp
-from schemas.tool_call import Origin, Request, ToolCall, ToolCallData, derived_key
+from schemas.tool_call import Origin, Request, ToolCallData, derived_key
 
 log = structlog.get_logger()
 
@@ -204,7 +204,7 @@ class Intake:
             limit=0
             if verdict.late
             else min(self._terms.queue_limit, verdict.operation.queue_limit or self._terms.queue_limit),
-            flow=_flow(call),
+            flow=flow_of(call),
             weight=WEIGHTS[call.priority],
             costs=reserved(verdict.operation, call.arguments),
             entry=incoming.origin.entry,
@@ -257,11 +257,6 @@ def refused_by_queue(answer: Answer, verdict: Admit) -> Refuse | None:
         case _:
             return None
     return Refuse(failure=failure, message=message)
-
-
-def _flow(call: ToolCall) -> str:
-    """Name whose turn it is: a session of an agent, in few bytes, since every one that waits is remembered."""
-    return sha256(call.agent, call.session or "")[:16]
 
 
 def _builtins(data: ToolCallData) -> Mapping[str, Any]:

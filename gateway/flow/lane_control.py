@@ -8,7 +8,7 @@ import structlog
 
 from connectors.catalog import Catalog
 from connectors.manifest.units import Duration
-from gateway.flow.holds import gate_target
+from gateway.flow.holds import gate_target, named, scope_of
 from gateway.flow.lane_target import Nowhere, Target, Unfit, check, lane_of, target_of
 from gateway.flow.lane_view import holding
 from gateway.ports import Closing, LaneState, Load
@@ -27,6 +27,9 @@ LOOKS = 20
 
 SURVEYED = 64
 """Lanes that are examined in one step: more would hold Redis too long."""
+
+RESUMED = frozenset({HoldReason.PAUSED, HoldReason.RATE_LIMIT})
+"""What a resume ends."""
 
 MOST_REASON = 200
 """Characters of a pause's reason."""
@@ -97,11 +100,14 @@ class Paused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """What a resume found, and which pauses over or within the target still stand."""
+    """What a resume found, and what over or within the target is still closed by a pause or by a vendor's word."""
 
     target: str
     was_paused: bool
+    opened: list[str]
+    """Limits and connections that a vendor had asked to leave alone."""
     still: list[str]
+    """As the commands take them."""
 
 
 class LaneControl:
@@ -156,16 +162,25 @@ class LaneControl:
         return Paused(target=target.text, reason=said, by=by, until_us=until_us)
 
     async def resume(self, target: Target, *, by: str) -> Resumed:
-        """End a pause, also of what is declared no more; ending none is no error. Raises `Nowhere`."""
-        paused = [one for one in await self._overview.closed() if one.reason is HoldReason.PAUSED]
-        was_paused = any(one.key == target.gate for one in paused)
-        if was_paused:
-            await self._queue.open(target.gate, HoldReason.PAUSED)
+        """End a pause, and the waits within the target that a vendor asked for; ending none is no error. Raises `Nowhere`.
+
+        It may be declared no more. What a person opens too early the vendor closes again.
+        """
+        closed = [one for one in await self._overview.closed() if one.reason in RESUMED]
+        ends = [one for one in closed if _ends(one, target.gate)]
+        if ends:
+            for one in ends:
+                await self._queue.open(one.key, one.reason)
             log.warning("lanes.resumed", target=target.text, who=by)
         else:
             check(target, self._catalog())
-        still = [gate_target(one.key) for one in paused if one.key != target.gate and _meet(one.key, target.gate)]
-        return Resumed(target=target.text, was_paused=was_paused, still=sorted(still))
+        left = {scope_of(one.key) for one in closed if one not in ends}
+        return Resumed(
+            target=target.text,
+            was_paused=any(one.reason is HoldReason.PAUSED for one in ends),
+            opened=sorted(named(one.key) for one in ends if one.reason is HoldReason.RATE_LIMIT),
+            still=sorted({gate_target(gate) for gate in left if _meet(gate, target.gate)}),
+        )
 
     async def _survey(self, lanes: Sequence[str]) -> tuple[int, list[LaneState]]:
         now_us, states = 0, list[LaneState]()
@@ -173,6 +188,13 @@ class LaneControl:
             now_us, some = await self._queue.survey(lanes[at : at + SURVEYED])
             states += some
         return now_us, states
+
+
+def _ends(closing: Closing, gate: str) -> bool:
+    """Tell whether a resume of `gate` ends a closing: a pause that was made there, and what a vendor closed within."""
+    if closing.reason is HoldReason.PAUSED:
+        return closing.key == gate
+    return all(not one or one == two for one, two in zip(_parts(gate), _parts(scope_of(closing.key)), strict=True))
 
 
 def _meet(gate: str, other: str) -> bool:

@@ -31,7 +31,8 @@ class LimitView(msgspec.Struct, frozen=True, kw_only=True):
     most: int
     window_s: float | None
     """Null: `most` is how many may run at the same time."""
-    used: int
+    used: int | None
+    """Null for an Agent: others' calls count too."""
     learned: int | None
     """The lower limit that the vendor was seen to apply."""
 
@@ -70,7 +71,7 @@ def view(state: LaneState, now_us: int, *, whole: bool) -> LaneView:
         oldest_s=_seconds(state.oldest_us, now_us, -1) if whole else None,
         eta_s=_seconds(state.eta_us, now_us, 1),
         hold=_hold(held, state.lane) if (held := holding(state)) else None,
-        limits=[_limit(budget) for budget in state.budgets],
+        limits=[_limit(budget, whole=whole) for budget in state.budgets],
     )
 
 
@@ -90,13 +91,13 @@ def _hold(held: Held, lane: str) -> LaneHold:
     )
 
 
-def _limit(budget: Budget) -> LimitView:
+def _limit(budget: Budget, *, whole: bool) -> LimitView:
     return LimitView(
         limit=budget.name,
         kind=budget.kind,
         most=budget.most,
         window_s=budget.window_us / 1_000_000 if budget.window_us else None,
-        used=budget.used,
+        used=budget.used if whole else None,
         learned=budget.learned,
     )
 

@@ -10,6 +10,7 @@ import msgspec
 from gateway.flow import reports
 from gateway.flow.reports import Finished
 from gateway.policy.disposition import End, RetryAt
+from gateway.policy.plans import WEIGHTS, flow_of
 from gateway.ports import Claim, Lesson, Settlement, Slots
 from schemas.codec import encode
 from schemas.lifecycle import CallState, move
@@ -149,6 +150,7 @@ def ending(tried: Tried, over: Finished, letter: str | None, now_us: int) -> Set
     seq = tried.claim.run.seq + 1 + tried.tried
     facts = {"state": ended.state, "effect": ended.effect, "attempts": ended.attempts, "error": ended.error}
     events = [_attempted(tried, over.attempts[-1], seq - 1, None)] if tried.tried else []
+    untried = tried.tries == tried.crashes == 0
     return Settlement(
         id=tried.claim.id,
         fence=tried.claim.fence,
@@ -161,6 +163,8 @@ def ending(tried: Tried, over: Finished, letter: str | None, now_us: int) -> Set
         lessons=tried.lessons,
         result=reports.result_event(ended, now, tried.call.traceparent),
         letter=letter,
+        flow=flow_of(tried.call) if untried else None,
+        weight=WEIGHTS[tried.call.priority] if untried else None,
     )
 
 

@@ -70,6 +70,8 @@ class Epoch:
         self._new_id = new_id
         self.name = ""
         """The state this process works on; empty before the first check."""
+        self._declared = True
+        self._untold: str | None = None
 
     async def check(self, lost: Callable[[str, str], Awaitable[None]]) -> None:
         """Compare both names; `lost(expected, found)` is told when Redis has forgotten. A first start only writes them.
@@ -78,11 +80,16 @@ class Epoch:
         """
         expected = self.name or self._remembered()
         found, name = await self._lanes.epoch(expected, self._new_id())
-        self.name = name
-        if found != "same":
-            await self._lanes.declare()
+        # A loss is found once: what fails below is owed until the next check.
+        self.name, self._declared = name, self._declared and found == "same"
         if found in ("lost", "changed"):
-            await lost(expected, name)
+            self._untold = expected
+        if not self._declared:
+            await self._lanes.declare()
+            self._declared = True
+        if self._untold is not None:
+            await lost(self._untold, name)
+            self._untold = None
         try:
             if name != self._remembered():
                 self._write(name)

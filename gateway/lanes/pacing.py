@@ -4,6 +4,8 @@ A **strict** limit of N per W is N slots. A slot that is taken at a claim may be
 a slot, so two of them have send_k >= response_j + W >= arrival_j + W, and no window of W holds N + 1 arrivals at the vendor, whatever
 the network does. A **concurrency** is the same with W = 0. A **soft** limit is GCRA (ATM Forum TM 4.0, the virtual scheduling
 algorithm) with a burst b and an interval T = ceil(W / (N - b + 1)), which grants at most N in any window of W, at the moment of the grant.
+It is a queue that works one call off after the other, T for each unit of cost: what a call turns out not to need is given back as far as it
+has not been worked off, since time that has passed is nobody's any more.
 Times are integers in microseconds, costs are integers.
 """
 
@@ -51,6 +53,10 @@ class State:
     """Permit -> (cost, reusable at)."""
     tat_us: int = 0
     """Theoretical arrival time of a soft limit."""
+    ends: dict[str, int] = field(default_factory=dict)
+    """Permit of a soft limit -> where its share ends, `back_us` included."""
+    back_us: int = 0
+    """What a soft limit was given back so far: so much earlier ends whatever was taken before."""
 
     @property
     def used(self) -> int:
@@ -77,7 +83,8 @@ def fits(terms: Terms, state: State, cost: int, now_us: int) -> int:
 def take(terms: Terms, state: State, permit: str, cost: int, now_us: int, *, lease_us: int) -> State:  # noqa: PLR0913
     """Take slots for a claim: until its lease ends and W has passed, if nobody settles it before."""
     if terms.kind == "soft":
-        return replace(state, tat_us=max(state.tat_us, now_us) + cost * terms.interval_us)
+        tat_us = max(state.tat_us, now_us) + cost * terms.interval_us
+        return replace(state, tat_us=tat_us, ends={**state.ends, permit: tat_us + state.back_us})
     return replace(state, slots={**expire(state, now_us).slots, permit: (cost, lease_us + terms.window_us)})
 
 
@@ -89,8 +96,7 @@ def settle(terms: Terms, state: State, permit: str, fate: Fate, now_us: int, *, 
     if fate == "lost":
         return state
     if terms.kind == "soft":
-        used = 0 if fate == "unused" else actual
-        return replace(state, tat_us=max(0, state.tat_us + (used - cost) * terms.interval_us))
+        return correct(terms, state, permit, now_us, more=(0 if fate == "unused" else actual) - cost)
     slots = {name: held for name, held in expire(state, now_us).slots.items() if name != permit}
     at = now_us if fate == "unused" else now_us + terms.window_us + (GUARD_US if fate == "doubt" else 0)
     if at <= now_us or actual == 0:
@@ -98,6 +104,16 @@ def settle(terms: Terms, state: State, permit: str, fate: Fate, now_us: int, *, 
     if terms.most > MANY and terms.window_us > 0:
         at = bucket_end(terms, at)
     return replace(state, slots={**slots, permit: (actual, at)})
+
+
+def correct(terms: Terms, state: State, permit: str, now_us: int, *, more: int) -> State:
+    """Charge a soft limit what a call cost more than it took, or give back what has not been worked off of what it cost less."""
+    ends = {name: at for name, at in state.ends.items() if name != permit}
+    if more >= 0:
+        return replace(state, tat_us=state.tat_us + more * terms.interval_us, ends=ends)
+    left_us = max(0, state.ends.get(permit, 0) - state.back_us - now_us)
+    back_us = min(-more * terms.interval_us, left_us)
+    return replace(state, tat_us=state.tat_us - back_us, ends=ends, back_us=state.back_us + back_us)
 
 
 def bucket_end(terms: Terms, at_us: int) -> int:

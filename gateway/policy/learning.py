@@ -71,21 +71,26 @@ def _closing_s(outcome: Outcome, unmatched: Iterable[RateReading]) -> float | No
 
 
 def _closed(rates: Sequence[Use], named: Sequence[Use]) -> list[Use]:
-    """Return what a "slow down" closes: not what all connections share, unless the vendor says it is used up or it is all there is."""
-    narrow = [use for use in rates if use.limit.per != "connector"]
+    """Return what a "slow down" closes: not what other connections share, unless the vendor says it is used up or it is all there is."""
+    narrow = [use for use in rates if use.limit.per == "connection"]
     return [use for use in rates if use in narrow or use in named or not narrow]
 
 
 def _told(call: ToolCall, use: Use, reading: RateReading) -> Lesson:
     limit = use.limit
-    comparable = reading.window_s is None or round(reading.window_s * _US) == limit.window_us
+    # Without a window nobody knows what `most` is of: a second's ten must not become an hour's.
+    named = reading.limit_name is not None
+    comparable = named if reading.window_s is None else round(reading.window_s * _US) == limit.window_us
     tighter = reading.most is not None and reading.most < limit.most and comparable
     known = reading.left is not None and reading.left < limit.most
+    reset_us = _reset_us(reading, limit.window_us) if known else None
     return Lesson(
         limit=_key(call, use),
+        # Our own slots come back after the window, and the vendor's do not.
+        close_us=reset_us if reading.left == 0 and reset_us is not None and reset_us > limit.window_us else None,
         left=reading.left if known else None,
         most=reading.most if tighter else None,
-        reset_us=_reset_us(reading, limit.window_us) if known else None,
+        reset_us=reset_us,
     )
 
 

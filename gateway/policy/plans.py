@@ -3,9 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from connectors.declared import Operation, Use
 from gateway.ports import Need, Plan
+from schemas.codec import sha256
 from schemas.effect import OperationClass
+from schemas.tool_call import ToolCall
 
 WEIGHTS = {"interactive": 8, "normal": 4, "batch": 1}
 """Share of a lane by priority class, while all of them wait."""
@@ -13,7 +17,23 @@ WEIGHTS = {"interactive": 8, "normal": 4, "batch": 1}
 
 def plans(operations: Iterable[Operation], *, grace_us: int) -> dict[str, Plan]:
     """Return the plan of every tool by `connector|operation`; `grace_us` is what a lease has beyond the timeout."""
-    return {f"{one.connector}|{one.name}": plan(one, grace_us=grace_us) for one in operations}
+    found = {f"{one.connector}|{one.name}": plan(one, grace_us=grace_us) for one in operations}
+    longest: dict[str, int] = {}
+    for name, one in found.items():
+        for need in one.needs:
+            key = _shared(name, need)
+            longest[key] = max(longest.get(key, 0), one.hold_us)
+    return {
+        name: msgspec.structs.replace(
+            one, needs=[msgspec.structs.replace(need, hold_us=longest[_shared(name, need)]) for need in one.needs]
+        )
+        for name, one in found.items()
+    }
+
+
+def _shared(name: str, need: Need) -> str:
+    """Name what shares a limit: the operations of a connector, or one operation alone."""
+    return f"{name if need.per == 'operation' else name.partition('|')[0]}|{need.name}"
 
 
 def plan(operation: Operation, *, grace_us: int) -> Plan:
@@ -21,6 +41,11 @@ def plan(operation: Operation, *, grace_us: int) -> Plan:
     needs = [_need(use) for use in operation.uses]
     hold_us = int(operation.timeout_s * 1_000_000) + grace_us
     return Plan(hold_us=hold_us, safe=operation.op_class is OperationClass.SAFE, needs=needs)
+
+
+def flow_of(call: ToolCall) -> str:
+    """Name whose turn it is: a session of an agent, in few bytes, since every one that waits is remembered."""
+    return sha256(call.agent, call.session or "")[:16]
 
 
 def reserved(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, int] | None:

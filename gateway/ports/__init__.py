@@ -34,7 +34,6 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What it takes of limits whose cost differs from call to call."""
     entry: str | None = None
     review: Review | None = None
-    """What a person has to decide before it may run."""
 
 
 class Admitted(msgspec.Struct, frozen=True, tag="admitted"):
@@ -110,6 +109,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     window_us: int
     cost: int
     weighted: bool
+    hold_us: int = 0
+    """How long a call may be under way of any operation that takes of the same limit; after a loss it is waited for."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +131,9 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
     most: int
     window_us: int
     cost: int
+    ends_us: int | None = None
+    """Where its share of a soft limit ends, and what it paid for each unit of cost: no more than what is left is given back."""
+    interval_us: int | None = None
 
 
 class Lesson(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -226,6 +230,9 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     crashes: int | None = None
     effect: Effect | None = None
     first_us: int | None = None
+    flow: str | None = None
+    """Whose turn a call that was never tried has kept; it gets it back."""
+    weight: int | None = None
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -230,6 +230,9 @@ def test_a_refusal_that_says_nothing_useful_starts_no_storm(retry_after: str, aw
     print(f"Retry-After {retry_after}: {len(refused)} refused in 3 s, pauses of {[pause / US for pause in pauses]} s")
     assert refused
     assert busiest(refused, US) <= THIRTY.most
+    assert len([at for at in refused if at - refused[0] > US // 4]) <= 6, (
+        "one call at a time finds out, ever more rarely"
+    )
     assert all(pause >= away_s * US for pause in pauses)
     assert run.over == 0
     assert_all_completed(run)

@@ -86,6 +86,7 @@ async def test_a_limit_that_is_used_up_holds_only_where_something_waits(stage: S
     assert await listed(control, held=True) == []
     hidden = view((await control.page(Wanted(sees=anybody), 0)).lanes[0], page.now_us, whole=False)
     assert (hidden.live, hidden.waiting, hidden.under_way_or_delayed, hidden.oldest_s) == (None, None, None, None)
+    assert (hidden.limits[0].used, hidden.limits[0].most) == (None, 2)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,22 @@ async def test_what_a_vendor_closed_is_no_pause(stage: Stage, control: LaneContr
     assert (await control.resume(target, by="ann")).was_paused is False
     await fill(stage, crm__contacts__get=1)
     assert await stage.claim() == ()
+
+
+async def test_a_resume_opens_what_the_vendor_closed_within_its_target_and_names_what_it_leaves(
+    stage: Stage, control: LaneControl
+) -> None:
+    for key in ("crm|core", "crm|-|core", "crm||contacts.get|core", "bank|core", "@bank|main"):
+        await stage.lanes.close(
+            key, HoldReason.RATE_LIMIT, for_us=60_000_000, detail="the vendor asked to wait", most=1
+        )
+    tool = await control.resume(Target(connector="crm", operation="contacts.get"), by="ann")
+    assert (tool.was_paused, tool.opened, tool.still) == (False, ["crm / contacts.get / core"], ["crm"])
+    whole = await control.resume(Target(connector="crm"), by="ann")
+    assert (whole.opened, whole.still) == (["crm / core", "crm / core"], [])
+    main = await control.resume(Target(connector="bank", connection="main"), by="ann")
+    assert (main.opened, main.still) == (["bank / main"], ["bank"])
+    assert [one.key for one in await Overview(stage.redis, SHARD, high_bytes=1).closed()] == ["bank|core"]
 
 
 async def test_what_was_removed_while_it_was_paused_can_be_resumed(stage: Stage, control: LaneControl) -> None:

@@ -9,7 +9,7 @@ from schemas.failure import Failure
 from schemas.lifecycle import CallState, HoldReason
 from schemas.result import CallStatus
 from schemas.tool_call import ToolCallData
-from tests.flows.stage import BY_CLASS, CREATE, GET, PUT, SEND, WINDOW_S, Stage, event, fails
+from tests.flows.stage import BY_CLASS, CREATE, GET, PUT, SEND, SHARD, WINDOW_S, Stage, event, fails
 
 REFUSED = fails(Failure.CONNECT_REFUSED)
 RESET = fails(Failure.RECEIVE_RESET)
@@ -109,6 +109,16 @@ async def test_what_has_not_started_can_be_withdrawn(op_class: OperationClass, s
     await stage.run()
     assert (stage.vendor.seen, await stage.letters()) == ([], [])
     assert (await stage.books())["cancelled"] == 1
+
+
+async def test_what_was_withdrawn_or_came_too_late_has_taken_no_turn(stage: Stage) -> None:
+    patient = await waiting(stage)
+    flows = SHARD.key("flows:crm|-|contacts.get")
+    before = await stage.redis.zrange(flows, 0, -1, withscores=True)
+    call = await waiting(stage)
+    assert await stage.status.cancel(call) == "cancelled"
+    assert await stage.redis.zrange(flows, 0, -1, withscores=True) == before
+    assert (await live(stage, patient)).hold.position == 0
 
 
 async def test_what_is_with_a_worker_cannot(stage: Stage) -> None:

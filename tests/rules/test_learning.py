@@ -34,9 +34,11 @@ def rate(name: str, most: int = 10, window_s: float = 1, per: Per = "connection"
 
 
 SECOND, MINUTE, APP = rate("second"), rate("minute", 100, 60), rate("app", 1000, 3600, per="connector")
+SEARCH = rate("search", 5, 1, per="operation")
 AT_ONCE = Use(limit=Limit(name="at_once", per="connection", kind="concurrency", most=4, window_us=0, text="4 at once"))
 KEYS = {
-    use.limit.name: use.limit.instance("crm", "crm-main", "contacts.create") for use in (SECOND, MINUTE, APP, AT_ONCE)
+    use.limit.name: use.limit.instance("crm", "crm-main", "contacts.create")
+    for use in (SECOND, MINUTE, APP, SEARCH, AT_ONCE)
 }
 
 
@@ -67,6 +69,8 @@ def closed(outcome: Outcome, *uses: Use) -> dict[str, int]:
         ((SECOND,), ["second"]),
         ((SECOND, MINUTE, AT_ONCE), ["second", "minute"]),
         ((SECOND, APP), ["second"]),
+        ((SECOND, SEARCH), ["second"]),
+        ((SEARCH, APP), ["search", "app"]),
         ((APP,), ["app"]),
         ((APP, AT_ONCE), ["app"]),
     ],
@@ -150,6 +154,34 @@ def test_a_reading_only_tightens(reading: RateReading, lesson: Lesson | None) ->
 def test_what_is_left_without_a_time_is_not_believed_for_a_day() -> None:
     (lesson,) = lessons(CALL, [rate("day", 1000, 86400)], fine(RateReading(most=1000, left=0)), low)
     assert (lesson.left, lesson.reset_us, lesson.close_us) == (0, 60 * US, None)
+
+
+@pytest.mark.parametrize(
+    ("reading", "most"),
+    [
+        (RateReading(most=10, left=9), None),
+        (RateReading(most=10, reset_s=1), None),
+        (RateReading(most=10, window_s=3600), 10),
+        (RateReading(most=10, window_s=1), None),
+        (RateReading(most=10, limit_name="hour"), 10),
+        (RateReading(most=10, limit_name="hour", window_s=1), None),
+    ],
+)
+def test_a_size_without_its_window_tightens_no_limit_that_it_does_not_name(
+    reading: RateReading, most: int | None
+) -> None:
+    found = lessons(CALL, [rate("hour", 1000, 3600)], fine(reading), low)
+    assert [one.most for one in found if one.most is not None] == ([] if most is None else [most])
+
+
+@pytest.mark.parametrize(
+    ("left", "reset_s", "close_us"), [(0, 61.0, 61 * US), (0, 60.0, None), (1, 3600.0, None), (0, None, None)]
+)
+def test_a_budget_that_is_used_up_until_after_its_window_closes_until_then(
+    left: int, reset_s: float | None, close_us: int | None
+) -> None:
+    (lesson,) = lessons(CALL, [MINUTE], fine(RateReading(window_s=60, left=left, reset_s=reset_s)), low)
+    assert (lesson.left, lesson.close_us) == (left, close_us)
 
 
 def test_a_strange_budget_that_is_used_up_closes_and_one_that_is_not_does_nothing() -> None:

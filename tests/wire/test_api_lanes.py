@@ -147,7 +147,7 @@ async def test_a_pause_holds_calls_and_says_why_and_who_must_act_until_it_is_res
     await asyncio.sleep(0.1)
     started_s = time.monotonic()
     resumed = await steer(paced, "resume", {"connector": "crm"})
-    assert resumed.json() == {"target": "crm", "was_paused": True, "still": []}
+    assert resumed.json() == {"target": "crm", "was_paused": True, "opened": [], "still": []}
     assert (await waiting).json()["state"] == "completed"
     assert time.monotonic() - started_s < 0.5  # a signal wakes the worker: the look once a second would be later
 
@@ -172,7 +172,7 @@ async def test_a_pause_of_a_tool_leaves_the_connectors_other_lanes_alone(paced: 
     assert (await paced.publish("crm.contacts.create", {"email": "a@b.c"})).json()["state"] == "completed"
     await until_held(paced, held, "paused")
     answer = (await steer(paced, "resume", {"connector": "crm"})).json()
-    assert answer == {"target": "crm", "was_paused": False, "still": [ECHO]}
+    assert answer == {"target": "crm", "was_paused": False, "opened": [], "still": [ECHO]}
     await steer(paced, "resume", {"tool": ECHO})
     assert (await paced.http.get(f"/v1/calls/{held}?wait=20")).json()["state"] == "completed"
 

@@ -82,7 +82,7 @@ async def test_pause_and_resume_say_what_they_did_and_what_to_run_next(sluice: S
     assert "paused until" in listed.out
     wide = await sluice("lanes", "resume", "crm")
     assert (wide.code, wide.data["was_paused"]) == (0, False)
-    assert "Still paused: crm.echo" in wide.err
+    assert "Still closed: crm.echo" in wide.err
     resumed = await sluice("lanes", "resume", "crm.echo")
     assert (resumed.code, resumed.data["was_paused"]) == (0, True)
     ended = await sluice("calls", "show", call, "--wait", "20")

@@ -61,7 +61,11 @@ class Pacing(RuleBasedStateMachine):
     def declare(self, limits: list[Terms], scopes: list[str], *, weighted: bool, costs: list[int]) -> None:
         self.terms = {f"l{index}": limit for index, limit in enumerate(limits)}
         self.states = {name: State() for name in self.terms}
-        self.heavy = {name for name, limit in self.terms.items() if weighted and limit.most > pacing.MANY}
+        self.heavy = {
+            name
+            for name, limit in self.terms.items()
+            if weighted and (limit.most > pacing.MANY or limit.kind == "soft")
+        }
         needs = [
             Need(
                 name=name,
@@ -79,8 +83,12 @@ class Pacing(RuleBasedStateMachine):
         terms = LaneTerms(items=128, size_bytes=8_000_000, wait_s=0.01, most_bytes=10**9)
         plans = {"crm|contacts.create": plan}
         self.lanes = Lanes(self.redis, Topics(), shard=Shard(), terms=terms, plans=lambda: plans)
-        self.waiting = [dict.fromkeys(self.heavy, cost) for cost in costs]
+        self.waiting = [{name: self.drawn(name, cost) for name in self.heavy} for cost in costs]
         self.run(self.fill())
+
+    def drawn(self, name: str, cost: int) -> int:
+        """Return a cost that is large for a large limit, and small enough for a soft one to work off."""
+        return cost if self.terms[name].most > pacing.MANY else cost % 4
 
     async def fill(self) -> None:
         await self.redis.flushall()

@@ -37,8 +37,9 @@ class Bench:
         safe: str = "",
         grace_us: int = GRACE_US,
         timeout_us: int = 1_000_000,
+        weighted: bool = False,
     ) -> None:
-        need = Need(name="core", per="connection", kind=kind, most=most, window_us=window_us, cost=1, weighted=False)
+        need = Need(name="core", per="connection", kind=kind, most=most, window_us=window_us, cost=1, weighted=weighted)
         plans = {
             f"crm|{name}": Plan(hold_us=timeout_us + grace_us, safe=name == safe, needs=[need])
             for name in ("create", "get")
@@ -48,7 +49,11 @@ class Bench:
         self.redis: Any = redis
         self._numbers = count()
 
-    async def come(self, lane: str, calls: int = 1, *, body: str = "{}", entry: str | None = None) -> list[Answer]:
+    async def come(
+        self, lane: str, calls: int = 1, *, body: str = "{}", entry: str | None = None, **other: Any
+    ) -> list[Answer]:
+        """Let calls come; `cost` is what each takes of `core`, the others are fields of an admission."""
+        cost = other.pop("cost", None)
         admissions = [
             Admission(
                 id=(name := f"c{next(self._numbers):05}"),
@@ -58,11 +63,10 @@ class Bench:
                 body=body,
                 event="{}",
                 timeout_us=self._timeout_us,
-                deadline_us=10**17,
                 limit=10**6,
-                flow="f",
-                weight=4,
+                costs=None if cost is None else {"core": cost},
                 entry=entry,
+                **{"deadline_us": 10**17, "flow": "f", "weight": 4, **other},
             )
             for _ in range(calls)
         ]
@@ -71,8 +75,8 @@ class Bench:
     async def claim(self, room: int = 100, *, epoch: str = "") -> Claims:
         return await self.lanes.claim("w", next(self._numbers), room=room, grace_us=self._grace_us, epoch=epoch)
 
-    async def settle(self, claim: Claim, *lessons: Lesson, slots: Slots = "answered") -> None:
-        settlement = msgspec.structs.replace(settled(claim), slots=slots, lessons=list(lessons) or None)
+    async def settle(self, claim: Claim, *lessons: Lesson, slots: Slots = "answered", **other: Any) -> None:
+        settlement = msgspec.structs.replace(settled(claim), slots=slots, lessons=list(lessons) or None, **other)
         assert await self.lanes.settle(settlement) == "settled"
 
     async def used(self, key: str = CORE) -> int:
@@ -99,6 +103,8 @@ async def test_a_closed_limit_stops_every_lane_that_shares_it_and_no_other(redis
     assert known.held is not None
     assert (known.held.reason, known.held.key) == (HoldReason.RATE_LIMIT, CORE)
     await asyncio.sleep(0.05)
+    (probe,) = (await bench.claim()).claims
+    await bench.settle(probe)
     assert {claim.run.lane for claim in (await bench.claim()).claims} == {LANE, OTHER}
 
 
@@ -197,6 +203,27 @@ async def test_a_state_that_was_lost_starts_with_full_limits_until_what_was_sent
     assert (another.name, await bench.redis.get("{s0}:forgot")) == ("two", before), "a loss is found once"
 
 
+async def test_a_loss_that_could_not_be_told_is_told_at_the_next_look(redis: "Redis", tmp_path: Path) -> None:
+    bench = Bench(redis)
+    names = iter(["one", "two", "three", "four"])
+    epoch = Epoch(bench.lanes, tmp_path / "epoch", lambda: next(names))
+    told: list[tuple[str, str]] = []
+
+    async def down(_expected: str, _found: str) -> None:
+        raise ConnectionError
+
+    async def lost(expected: str, found: str) -> None:
+        told.append((expected, found))
+
+    await epoch.check(lost)
+    await redis.flushall()
+    with pytest.raises(ConnectionError):
+        await epoch.check(down)
+    await epoch.check(lost)
+    await epoch.check(lost)
+    assert told == [("one", "two")]
+
+
 @pytest.mark.parametrize("slots", ["unused", "answered", "doubt", "lost"])
 async def test_a_concurrency_is_given_back_at_once_unless_the_call_may_still_be_there(
     redis: "Redis", slots: Slots
@@ -240,6 +267,8 @@ async def test_above_the_watermark_nothing_new_is_taken_but_from_the_bus_until_i
     mark = Watermark(redis, Shard(), high_bytes=used + 60_000_000, low_share=(used + 30_000_000) / (used + 60_000_000))
     assert not (await mark.look()).flooded
     await bench.redis.setrange("ballast", 70_000_000, "x")
+    assert not (await mark.look()).flooded, "nothing waits whose end would free memory"
+    await bench.redis.hset("{s0}:runs", mapping=dict.fromkeys(range(1000), ""))
     level = await mark.look()
     assert (level.flooded, level.changed) == (True, True)
     assert await bench.come(LANE, 1) == [Flooded(0)]
@@ -247,6 +276,12 @@ async def test_above_the_watermark_nothing_new_is_taken_but_from_the_bus_until_i
     await bench.redis.setrange("ballast", 45_000_000, "x")
     level = await mark.look()
     assert (level.flooded, level.changed) == (True, False), "between the marks it stays as it is"
+    await bench.redis.rename("{s0}:runs", "runs of others")
+    level = await mark.look()
+    assert (level.flooded, level.changed) == (False, True), "what ended calls left only goes with time"
+    await bench.redis.rename("runs of others", "{s0}:runs")
+    await bench.redis.setrange("ballast", 70_000_000, "x")
+    assert (await mark.look()).flooded
     await bench.redis.delete("ballast")
     level = await mark.look()
     assert (level.flooded, level.changed) == (False, True)
@@ -323,9 +358,11 @@ async def test_a_lane_that_once_waited_for_a_limit_leaves_room_to_the_others(red
     bench = Bench(redis, most=10_000)
     await bench.come(LANE, 200)
     (first,) = (await bench.claim(1)).claims
-    await bench.settle(first, Lesson(limit=CORE, close_us=1000))
+    await bench.settle(first, Lesson(limit=CORE, close_us=50_000))
     assert (await bench.claim(1)).claims == ()
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.06)
+    (probe,) = (await bench.claim(1)).claims
+    await bench.settle(probe)
     await bench.come("other|-|get", 20)
     served = [claim.run.lane for _ in range(40) for claim in (await bench.claim(1)).claims]
     assert served.count("other|-|get") >= 10

@@ -77,10 +77,11 @@ class PausedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResumedView(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a pause; `still` lists pauses that keep lanes of the target waiting all the same."""
+    """What became of a pause; `opened` is what a vendor had closed, `still` what keeps lanes of the target waiting all the same."""
 
     target: str
     was_paused: bool
+    opened: list[str]
     still: list[str]
 
 
@@ -143,7 +144,7 @@ async def resume(request: Http) -> ResumedView:
     body = await reading.body_as(request, parts.max_body_bytes, ResumeBody)
     with _told():
         resumed = await parts.lanes.resume(body.target(), by=auth.caller_of(request).agent)
-    return ResumedView(target=resumed.target, was_paused=resumed.was_paused, still=resumed.still)
+    return ResumedView(target=resumed.target, was_paused=resumed.was_paused, opened=resumed.opened, still=resumed.still)
 
 
 def _sees(request: Http) -> Callable[[str], bool]:

@@ -88,7 +88,7 @@ def pause(
 
 
 def resume(target: Target, connection: Connection = None, output: options.Output = None) -> None:
-    """End a pause; name what was paused as it was named then.
+    """End a pause, and what a vendor asked to wait for; name what was paused as it was named then.
 
     \b
     Examples:
@@ -99,9 +99,11 @@ def resume(target: Target, connection: Connection = None, output: options.Output
 
     _, answer = client.ask("POST", "/v1/lanes/resume", body=_target(target, connection))
     show_one(answer, output)
-    say(f"{answer['target']} {'goes on' if answer['was_paused'] else 'was not paused'}.")
+    say(f"{answer['target']} {'goes on' if answer['was_paused'] or answer['opened'] else 'was not paused'}.")
+    for closed in answer["opened"]:
+        say(f"Opened: {closed}, which the vendor had asked to leave alone. If it still refuses, it is closed again.")
     for other in answer["still"]:
-        say(f"Still paused: {other}\n  next: sluice lanes resume {other}")
+        say(f"Still closed: {other}\n  next: sluice lanes resume {other}")
 
 
 def row(lane: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def facts(lane: Mapping[str, Any]) -> dict[str, Any]:
 def limit_row(limit: Mapping[str, Any]) -> dict[str, Any]:
     """Return a limit as one line of a table."""
     window = "at once" if limit["window_s"] is None else span(limit["window_s"])
-    used = f"{limit['used']}/{limit['most']}"
+    used = f"{'-' if limit['used'] is None else limit['used']}/{limit['most']}"
     return {"LIMIT": limit["limit"], "USED/MOST": used, "WINDOW": window, "LEARNED": limit["learned"]}
 
 

@@ -44,8 +44,11 @@ local function charged(run, found)
   local permits = {}
   for index, need in ipairs(found.needs) do
     local cost = cost_for(need, run.costs)
-    charge(limit_of(need), run.fence, run.lease_us, cost)
-    permits[index] = {key = need.key, name = need.name, kind = need.kind, most = need.most, window_us = need.window_us, cost = cost}
+    local ends, interval = charge(limit_of(need), run.fence, run.lease_us, cost)
+    permits[index] = {
+      key = need.key, name = need.name, kind = need.kind, most = need.most, window_us = need.window_us, cost = cost,
+      ends_us = ends, interval_us = interval,
+    }
   end
   return permits
 end
@@ -93,8 +96,17 @@ local function costs_of(lane, found)
   return packed and cmsgpack.unpack(packed).costs or {}
 end
 
+-- A limit that other lanes wait for is theirs first: what fits between them would keep a dear call waiting for ever. `own` is the key
+-- in whose turn this lane is looked at, `place` its place there: who has waited longest goes first with every limit.
+local function spoken_for(found, costs, own, place)
+  for _, need in ipairs(found.needs) do
+    if need.key ~= own and cost_for(need, costs) > 0 and waited_before(need.key, place) then return need.key end
+  end
+  return nil
+end
+
 -- How many calls may start now; with 0 also the key that denies it longest and when that may change.
-local function allowed(lane, found, most)
+local function allowed(lane, found, most, own, place)
   if found.shut == nil then found.shut = closed(found) or forgotten(found) or false end
   if found.shut then return 0, found.shut.key, found.shut.until_us > 0 and found.shut.until_us or nil end
   local costs, count, key, at = costs_of(lane, found), most, nil, nil
@@ -107,14 +119,16 @@ local function allowed(lane, found, most)
       if not at or free > at then key, at = need.key, free end
     end
   end
+  local others = count > 0 and spoken_for(found, costs, own, place)
+  if others then return 0, others, tonumber(redis.call('ZSCORE', shard .. ':moves', others) or now) end
   return count, key, at
 end
 
 -- Serves a lane up to `most` calls; tells whether it is empty, has more, or was parked and under which key.
-local function serve(lane, most, place)
+local function serve(lane, most, place, own)
   local found, taken = facts_of(lane), 0
   repeat
-    local count, key, at = allowed(lane, found, found.weighted and 1 or most - taken)
+    local count, key, at = allowed(lane, found, found.weighted and 1 or most - taken, own, place)
     if count < 1 then
       if redis.call('EXISTS', shard .. ':lane:' .. lane) == 0 then return EMPTY end
       park(lane, key, at, taken == 0 and place or nil)
@@ -157,7 +171,7 @@ local function serve_parked(key)
     SCANS = SCANS - 1
     redis.call('HDEL', shard .. ':parks', lane)
     local others = redis.call('ZCARD', waiting)
-    local fate, by = serve(lane, math.max(1, math.floor(room / (others + 1) / 32)), place)
+    local fate, by = serve(lane, math.max(1, math.floor(room / (others + 1) / 32)), place, key)
     if fate == MORE then back(lane, key) end
     if fate == PARKED and by == key then return end
   end
@@ -197,7 +211,7 @@ local function promote()
     if packed then
       local run = cmsgpack.unpack(packed)
       redis.call('ZADD', shard .. ':lane:' .. run.lane, run.tag, id)
-      rouse(run.lane)
+      if not rouse(run.lane) then overtakes(run.lane, id) end
     end
   end
 end

@@ -20,7 +20,7 @@ local group, items, offered, most_bytes = ARGV[1], cmsgpack.unpack(ARGV[2]), cms
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- USES lanes, pacing, forecast
-local UNIT, TENANT = 4096, 'default'
+local TENANT = 'default'
 local accepted, duplicates, woken, answers = 0, 0, 0, {}
 local queued = tonumber(redis.call('HGET', shard .. ':bytes', TENANT) or '0')
 local flooded = redis.call('EXISTS', shard .. ':watermark') == 1
@@ -79,7 +79,7 @@ local function admit(item, tag)
   redis.call('ZADD', shard .. ':deadlines', item.deadline_us, item.id)
   redis.call('HINCRBY', shard .. ':held', item.lane, 1)
   redis.call('XADD', events, '*', 'data', item.event)
-  if not item.review and rouse(item.lane) then woken = woken + 1 end
+  if not item.review and (rouse(item.lane) or overtakes(item.lane, item.id)) then woken = woken + 1 end
   queued = queued + #item.body
   accepted = accepted + 1
   return {'admitted', item.id}
@@ -91,7 +91,7 @@ local function too_late(item, tag)
   local found = facts_of(item.lane)
   local ahead = redis.call('ZCOUNT', shard .. ':lane:' .. item.lane, '-inf', tag)
   local shut = closed(found) or forgotten(found)
-  local at = (not shut or shut.reason == 'rate_limit') and eta(item.lane, found, shut, ahead, item.costs)
+  local at = (not shut or shut.reason == 'rate_limit') and eta(item.lane, found, shut, ahead, item.costs, true)
   return at and at > item.deadline_us and at or nil
 end
 

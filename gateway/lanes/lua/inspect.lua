@@ -1,5 +1,6 @@
 -- inspect: everything a caller may ask about one call, in one look: also what it waits for and until when.
--- KEYS[1] shard  tag     prefix of calls, runs, plans, gates, spent:*, answer:* (hashes), lane:*, parked:*, delayed, slots:* (zsets), forgot (string)
+-- KEYS[1] shard  tag     prefix of calls, runs, parks, plans, gates, spent:*, answer:* (hashes), lane:*, parked:*, delayed, moves,
+--                slots:* (zsets), forgot (string)
 -- ARGV[1] id     string  the call
 -- RETURN  {"live", now_us, run, body, position or -1, due_us or -1, eta_us or -1, hold} | {"ended", event, attempts} | {"unknown"};
 --         hold is {reason, detail, until_us, limit's name, per, most, window_us, used}, or empty when nothing holds it
@@ -16,7 +17,7 @@ if packed then
   local found = facts_of(run.lane)
   local shut = closed(found) or forgotten(found)
   local at = eta(run.lane, found, shut, rank, run.costs)
-  return {'live', now, packed, body, rank, -1, at or -1, held_by(found, shut, run.costs)}
+  return {'live', now, packed, body, rank, -1, at or -1, held_by(run.lane, found, shut, found.weighted and first_costs(run.lane) or nil)}
 end
 local answer = redis.call('HMGET', shard .. ':answer:' .. id, 'event', 'attempts')
 if answer[1] then return {'ended', answer[1], answer[2]} end

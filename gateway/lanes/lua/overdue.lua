@@ -1,15 +1,18 @@
 -- overdue: take waiting calls whose deadline has passed out of their lanes, under a lease, so that the caller ends them.
 -- Idempotent in effect: what was taken and not settled is reaped when its lease ends.
--- KEYS[1] shard     tag  prefix of calls, runs (hashes), lane:*, deadlines, delayed, reviews, leases (zsets), fence (string)
+-- KEYS[1] shard     tag  prefix of calls, runs, parks (hashes), lane:*, ready, ready:*, parked:*, moves, deadlines, delayed, reviews,
+--                   leases (zsets), fence (string)
 -- ARGV[1] most      int  how many calls to take
 -- ARGV[2] lease_us  int  how long the caller may take to settle them
 -- RETURN  {now_us, {id, fence, lease_us, run, body, ...}}
 local shard, most, lease = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local runs, out = shard .. ':runs', {}
+-- USES lanes
+local runs, out, stirred = shard .. ':runs', {}, false
 
 local function take(id, run)
+  stirred = is_next(run.lane, id) and stir(run.lane) or stirred
   redis.call('ZREM', shard .. ':lane:' .. run.lane, id)
   redis.call('ZREM', shard .. ':delayed', id)
   redis.call('ZREM', shard .. ':reviews', id)
@@ -33,4 +36,5 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', shard .. ':deadlines', '-inf', n
   if run and run.state ~= 'processing' then take(id, run) end
   redis.call('ZREM', shard .. ':deadlines', id)
 end
+if stirred then redis.call('PUBLISH', shard .. ':wake', 1) end
 return {now, out}

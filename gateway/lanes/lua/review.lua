@@ -45,7 +45,7 @@ if decision == 'approved' then
   redis.call('HSET', shard .. ':runs', id, cmsgpack.pack(run))
   redis.call('ZADD', shard .. ':lane:' .. run.lane, run.tag, id)
   redis.call('ZADD', flows, run.tag + math.floor(UNIT / review.weight), review.flow)
-  if rouse(run.lane) then redis.call('PUBLISH', shard .. ':wake', 1) end
+  if rouse(run.lane) or overtakes(run.lane, id) then redis.call('PUBLISH', shard .. ':wake', 1) end
   return {'approved', now}
 end
 

@@ -8,8 +8,9 @@
 -- KEYS[3] events   stream  lifecycle events
 -- KEYS[4] letters  stream  dead letters
 -- ARGV[1] items    msgpack list of {id, fence, state, seq, events, attempts_json, answer_ttl_s, scope_ttl_s, result?, letter?,
---                  slots, costs?, lessons?, due_us?, attempts?, tries?, crashes?, effect?, first_us?}; a scope_ttl_s of 0 keeps scope and
---                  answer (its letter is open), due_us marks a deferral, slots says what became of the request: see `release`
+--                  slots, costs?, lessons?, due_us?, attempts?, tries?, crashes?, effect?, first_us?, flow?, weight?}; a scope_ttl_s of 0
+--                  keeps scope and answer (its letter is open), due_us marks a deferral, slots says what became of the request: see `release`;
+--                  flow and weight are those of a call that was never tried
 -- RETURN  {now_us, next_due_us or -1, list of "settled" | "stale" | "gone"}
 local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
@@ -31,6 +32,17 @@ local function forget(lane)
   redis.call('DEL', shard .. ':flows:' .. lane)
 end
 
+-- A call that ended without having been tried gives its flow the turn back; a flow that is not ahead of its lane is not kept.
+local function withdraw(lane, flow, weight)
+  local flows = shard .. ':flows:' .. lane
+  local tag = tonumber(redis.call('ZSCORE', flows, flow) or '0') - math.floor(UNIT / weight)
+  if tag <= tonumber(redis.call('HGET', shard .. ':virtual', lane) or '0') then
+    redis.call('ZREM', flows, flow)
+  else
+    redis.call('ZADD', flows, tag, flow)
+  end
+end
+
 local function finish(item, run)
   local scope, answer = shard .. ':idem:' .. run.scope, shard .. ':answer:' .. item.id
   redis.call('HINCRBY', shard .. ':bytes', TENANT, -redis.call('HSTRLEN', shard .. ':calls', item.id))
@@ -38,6 +50,9 @@ local function finish(item, run)
   redis.call('HDEL', shard .. ':runs', item.id)
   redis.call('ZREM', shard .. ':deadlines', item.id)
   redis.call('HINCRBY', shard .. ':stats', item.state, 1)
+  -- What still waited for a person had taken no turn.
+  local turned = not run.review or run.review.decision == 'approved'
+  if item.flow and turned then withdraw(run.lane, item.flow, item.weight) end
   if redis.call('HINCRBY', shard .. ':held', run.lane, -1) <= 0 then forget(run.lane) end
   redis.call('XADD', results, '*', 'data', item.result)
   if item.letter then redis.call('XADD', letters, '*', 'data', item.letter) end
@@ -60,7 +75,7 @@ local function defer(item, run)
     redis.call('ZADD', shard .. ':delayed', item.due_us, item.id)
   else
     redis.call('ZADD', shard .. ':lane:' .. run.lane, run.tag, item.id)
-    if rouse(run.lane) then woken = woken + 1 end
+    if rouse(run.lane) or overtakes(run.lane, item.id) then woken = woken + 1 end
   end
 end
 

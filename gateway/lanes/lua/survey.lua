@@ -1,5 +1,5 @@
 -- survey: how lanes stand: what waits, since when, what holds them, how full their limits are, when the last call in each will start.
--- KEYS[1] shard  tag      prefix of held, runs, plans, gates, spent:* (hashes), lane:*, parked:*, slots:* (zsets), forgot (string)
+-- KEYS[1] shard  tag      prefix of held, runs, parks, plans, gates, spent:* (hashes), lane:*, parked:*, moves, slots:* (zsets), forgot (string)
 -- ARGV[1] lanes  msgpack  the lanes to look at
 -- RETURN  {now_us, {lane, live, waiting, oldest_us or -1, eta_us or -1, hold, list of {key, name, kind, most, window_us, used, learned or -1}} ...};
 --         hold as in `inspect`
@@ -28,8 +28,7 @@ for index, lane in ipairs(lanes) do
   local found, waiting = facts_of(lane), redis.call('ZCARD', shard .. ':lane:' .. lane)
   local shut = closed(found) or forgotten(found)
   local at = waiting > 0 and eta(lane, found, shut, waiting - 1, nil)
-  out[index] = {
-    lane, tonumber(redis.call('HGET', shard .. ':held', lane) or '0'), waiting, oldest(lane), at or -1, held_by(found, shut, nil), budgets(found),
-  }
+  local live, costs = tonumber(redis.call('HGET', shard .. ':held', lane) or '0'), found.weighted and first_costs(lane) or nil
+  out[index] = {lane, live, waiting, oldest(lane), at or -1, held_by(lane, found, shut, costs), budgets(found)}
 end
 return {now, out}

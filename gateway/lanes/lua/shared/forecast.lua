@@ -1,4 +1,5 @@
 -- forecast: when a call will start that has `ahead` calls before it in its lane, and what it waits for. Only reads. Needs pacing.
+local SAMPLE = 16
 local crowds = {}
 
 local function takes(lane, key)
@@ -33,9 +34,9 @@ local function before(key, lane, found, ahead)
 end
 
 -- When the last of `wanted` slots is free, counted from `start`: the slots that are free, those that come back, and so on in rounds.
-local function slot_at(limit, wanted, start)
+local function slot_at(limit, wanted, start, hasty)
   if limit.kind == 'soft' then return math.max(start, limit.tat + (wanted - limit.burst) * limit.interval) end
-  local stay = math.max(0, limit.stay_us)
+  local stay = math.max(0, hasty and limit.quick_us or limit.stay_us)
   local round = limit.window_us + stay
   local rounds = math.floor((wanted - 1) / limit.most)
   local rest, room = (wanted - 1) % limit.most + 1, math.max(0, limit.most - limit.used)
@@ -49,8 +50,27 @@ local function slot_at(limit, wanted, start)
   return at + rounds * round
 end
 
--- When it will start, at the lane's pace: us; nil when nobody can tell, because no limit binds or somebody has to act.
-local function eta(lane, found, shut, ahead, costs)
+-- What calls of a lane take of a limit: of the first ones the mean or, `hasty`, the least.
+local function usual(lane, found, need, hasty)
+  if not need.weighted then return need.cost end
+  if not found.heads then
+    found.heads = {}
+    for index, id in ipairs(redis.call('ZRANGE', shard .. ':lane:' .. lane, 0, SAMPLE - 1)) do
+      local packed = redis.call('HGET', shard .. ':runs', id)
+      found.heads[index] = packed and cmsgpack.unpack(packed).costs or {}
+    end
+  end
+  local sum, least = 0, need.most
+  for _, costs in ipairs(found.heads) do
+    local cost = cost_for(need, costs)
+    sum, least = sum + cost, math.min(least, cost)
+  end
+  return hasty and least or sum / math.max(1, #found.heads)
+end
+
+-- When it will start, at the lane's pace; `hasty` if all goes as quickly as it lately did at its best, so that no call is refused that
+-- might have been in time: us; nil when nobody can tell, because no limit binds or somebody has to act.
+local function eta(lane, found, shut, ahead, costs, hasty)
   if shut and (shut.until_us == 0 or shut.reason ~= 'rate_limit' and shut.reason ~= 'paused') then return nil end
   if found.ramped or #found.needs == 0 and not shut then return nil end
   local start = math.max(now, shut and shut.until_us or now)
@@ -58,7 +78,8 @@ local function eta(lane, found, shut, ahead, costs)
   for _, need in ipairs(found.needs) do
     local cost = cost_for(need, costs)
     if cost > 0 then
-      at = math.max(at, slot_at(limit_of(need), (ahead + before(need.key, lane, found, ahead) + 1) * cost, start))
+      local others = math.floor((ahead + before(need.key, lane, found, ahead)) * usual(lane, found, need, hasty))
+      at = math.max(at, slot_at(limit_of(need), others + cost, start, hasty))
     end
   end
   return at
@@ -77,10 +98,27 @@ local function binding(found, costs)
   return tightest, latest
 end
 
--- What holds a call of this cost: {reason, detail, until_us, key, limit's name, most, window_us, used}; empty when nothing does.
-local function held_by(found, shut, costs)
+-- What fits by itself may wait for its turn with a limit that calls before it wait for.
+local function awaited(lane, found)
+  local key = redis.call('HGET', shard .. ':parks', lane)
+  for _, need in ipairs(found.needs) do
+    if need.key == key then return need, tonumber(redis.call('ZSCORE', shard .. ':moves', key) or now) end
+  end
+  return nil, nil
+end
+
+-- The costs of the call that goes first: while it does not fit, none behind it starts.
+local function first_costs(lane)
+  local head = redis.call('ZRANGE', shard .. ':lane:' .. lane, 0, 0)[1]
+  local packed = head and redis.call('HGET', shard .. ':runs', head)
+  return packed and cmsgpack.unpack(packed).costs
+end
+
+-- What holds a lane whose first call has this cost: {reason, detail, until_us, key, limit's name, most, window_us, used}; empty when nothing does.
+local function held_by(lane, found, shut, costs)
   if shut then return {shut.reason, shut.detail or '', shut.until_us, shut.key} end
   local need, at = binding(found, costs)
+  if not need then need, at = awaited(lane, found) end
   if not need then return {} end
   local limit = limit_of(need)
   if need.reason then return {need.reason, 'it is tried again with few calls at once', 0, string.sub(need.key, 1, -2)} end

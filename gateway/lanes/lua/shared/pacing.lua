@@ -1,6 +1,7 @@
 -- pacing: what limits allow, to the letter what `pacing.py` says. The including script binds `shard` and `now`.
 -- plans (hash: connector|operation -> what its calls take), slots:* (zset: permit -> when its slots may be used again),
--- spent:* (hash: used, tat, most, grow_us, stay_us, and the cost of each sub-bucket), gates (hash: key -> who closed it, until when),
+-- spent:* (hash: used, tat, back, most, grow_us, stay_us, quick_us, phantom, and the cost of each sub-bucket),
+-- gates (hash: key -> who closed it, until when),
 -- forgot (string: when this Redis was found to have forgotten, and the name it got then).
 local GUARD_US, MANY, BUCKETS, KEEP_MS = 5000000, 10000, 200, 86400000
 local plans, facts, limits = {}, {}, {}
@@ -25,12 +26,13 @@ local function facts_of(lane)
   if facts[lane] then return facts[lane] end
   local connector, connection, operation = string.match(lane, '^([^|]*)|([^|]*)|(.*)$')
   local plan = plan_of(connector, operation)
-  local found = {hold_us = plan.hold_us, safe = plan.safe, needs = {}, weighted = false, ramped = false}
+  local found = {safe = plan.safe, needs = {}, weighted = false, ramped = false}
   found.gates = {'@' .. connector, '@' .. connector .. '|' .. connection, '@' .. connector .. '||' .. operation, '@' .. lane}
   for index, need in ipairs(plan.needs) do
     local key = instance(need, connector, connection, operation)
     found.needs[index] = {
       key = key, name = need.name, kind = need.kind, most = need.most, window_us = need.window_us, cost = need.cost, weighted = need.weighted,
+      hold_us = math.max(plan.hold_us, need.hold_us or 0),
     }
     found.gates[#found.gates + 1] = key
     if need.weighted then found.weighted = true end
@@ -38,6 +40,9 @@ local function facts_of(lane)
   facts[lane] = found
   return found
 end
+
+-- A call that goes before those that waited may fit where they do not: with fixed costs all of a lane fit or none. Needs lanes.
+local function overtakes(lane, id) return facts_of(lane).weighted and is_next(lane, id) and stir(lane) end
 
 -- What a call takes. One that was stored before its limit was declared like this told no estimate: it counts as all there is.
 local function cost_for(need, costs)
@@ -75,10 +80,11 @@ local function limit_of(need)
   if limit then return limit end
   limit = {key = need.key, kind = need.kind, declared = need.most, window_us = need.window_us, fresh = {}, dirty = false}
   limit.slots, limit.spent = shard .. ':slots:' .. need.key, shard .. ':spent:' .. need.key
-  local kept = redis.call('HMGET', limit.spent, 'used', 'tat', 'most', 'grow_us', 'stay_us')
+  local kept = redis.call('HMGET', limit.spent, 'used', 'tat', 'most', 'grow_us', 'stay_us', 'back', 'quick_us')
   limit.used, limit.tat = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
   limit.learned, limit.grow_us = tonumber(kept[3] or '-1'), tonumber(kept[4] or '0')
-  limit.stay_us = tonumber(kept[5] or '-1')
+  limit.stay_us, limit.back = tonumber(kept[5] or '-1'), tonumber(kept[6] or '0')
+  limit.quick_us = tonumber(kept[7] or '-1')
   limit.most = limit.learned > 0 and math.min(need.most, limit.learned) or need.most
   if limit.kind == 'soft' then soften(limit) else expire(limit) end
   limits[need.key] = limit
@@ -103,12 +109,13 @@ local function flush(limit)
   limit.fresh = {}
 end
 
+-- Returns where a call of a soft limit ends in its queue of calls, and the interval it paid: no more than what is left of that can be given back.
 local function charge(limit, fence, lease_us, cost)
-  if cost == 0 then return end
+  if cost == 0 then return nil end
   limit.dirty = true
   if limit.kind == 'soft' then
     limit.tat = math.max(limit.tat, now) + cost * limit.interval
-    return
+    return limit.tat + limit.back, limit.interval
   end
   limit.used = limit.used + cost
   limit.fresh[#limit.fresh + 1] = lease_us + limit.window_us
@@ -140,8 +147,8 @@ local function keep()
   for _, limit in pairs(limits) do
     if limit.dirty then
       flush(limit)
-      redis.call('HSET', limit.spent, 'used', limit.used, 'tat', limit.tat)
-      if limit.stay_us >= 0 then redis.call('HSET', limit.spent, 'stay_us', limit.stay_us) end
+      redis.call('HSET', limit.spent, 'used', limit.used, 'tat', limit.tat, 'back', limit.back)
+      if limit.stay_us >= 0 then redis.call('HSET', limit.spent, 'stay_us', limit.stay_us, 'quick_us', limit.quick_us) end
       -- Kept far longer than any slot can be held; a limit that nobody uses any more is forgotten.
       local ms = math.ceil(limit.window_us / 1000) + 2 * KEEP_MS
       redis.call('PEXPIRE', limit.spent, ms)
@@ -182,7 +189,7 @@ local function forgotten(found)
   if not forgot then return nil end
   local since, shut = tonumber(string.match(forgot, '^%d+')), nil
   for _, need in ipairs(found.needs) do
-    local at = since + found.hold_us + need.window_us
+    local at = since + need.hold_us + need.window_us
     if at > now and (not shut or at > shut.until_us) then
       shut = {key = need.key, reason = 'rate_limit', until_us = at, detail = 'forgotten'}
     end

@@ -1,8 +1,16 @@
 -- release: what becomes of a claim's slots when it is settled, and what the vendor's answer teaches about its limits.
 -- Needs pacing and lanes.
+local SECOND_US, LONGEST_US = 1000000, 60000000
 local function bucket_of(limit, at)
   local width = math.ceil(limit.window_us / BUCKETS)
   return (math.floor(at / width) + 1) * width
+end
+
+local function fill_bucket(limit, at, cost)
+  local over = bucket_of(limit, at)
+  local bucket = string.format('b%.0f', over)
+  redis.call('HINCRBY', limit.spent, bucket, cost)
+  redis.call('ZADD', limit.slots, over, bucket)
 end
 
 -- Moves a permit of `cost` to `at`, at its actual cost; a permit that had run out before it was settled counts again.
@@ -16,10 +24,17 @@ local function reslot(limit, fence, cost, actual, at)
     redis.call('ZADD', limit.slots, at, string.format('%.0f:%.0f', fence, actual))
     return
   end
-  local over = bucket_of(limit, at)
-  local bucket = string.format('b%.0f', over)
-  redis.call('HINCRBY', limit.spent, bucket, actual)
-  redis.call('ZADD', limit.slots, over, bucket)
+  fill_bucket(limit, at, actual)
+end
+
+-- A soft limit works its calls off one after the other: only what is left of this one's share can still be given back.
+local function correct(limit, permit, used)
+  local more = (used - permit.cost) * (permit.interval_us or limit.interval)
+  if more < 0 then
+    more = -math.min(-more, math.max(0, (permit.ends_us or 0) - limit.back - now))
+    limit.back = limit.back - more
+  end
+  limit.tat = limit.tat + more
 end
 
 -- how: 'unused' nothing was dialled; 'answered'; 'doubt' it may still arrive; 'lost' its worker is gone, the slots run out by themselves.
@@ -28,8 +43,7 @@ local function free(need, run, how, actual)
   if how == 'lost' or need.cost == 0 then return end
   limit.dirty = true
   if limit.kind == 'soft' then
-    local used = how == 'unused' and 0 or (actual or need.cost)
-    limit.tat = math.max(0, limit.tat + (used - need.cost) * limit.interval)
+    correct(limit, need, how == 'unused' and 0 or (actual or need.cost))
     return
   end
   local at = now
@@ -38,16 +52,39 @@ local function free(need, run, how, actual)
   if how == 'answered' then
     local stay = now - run.since
     limit.stay_us = limit.stay_us < 0 and stay or math.floor(0.8 * limit.stay_us + 0.2 * stay)
+    limit.quick_us = limit.quick_us < 0 and stay or math.min(stay, math.ceil(1.2 * limit.quick_us) + 1)
   end
 end
 
-local function shut(key, reason, until_us, detail)
+-- A vendor that asked to wait is then tried with one call at a time, until one is answered. Each refusal before that doubles the wait, up
+-- to the window: who says "at once", or nothing useful, is not asked for ever.
+local function shut(key, close_us, window_us)
   local packed = redis.call('HGET', shard .. ':gates', key)
   local closings = packed and cmsgpack.unpack(packed) or {}
-  local before = closings[reason]
-  if before and reason == 'rate_limit' then until_us = math.max(until_us, before.until_us) end
-  closings[reason] = {until_us = until_us, detail = detail}
+  local before = closings.rate_limit
+  if before and before.until_us <= now then
+    local longest = math.min(LONGEST_US, window_us and math.max(window_us, SECOND_US) or LONGEST_US)
+    close_us = math.max(close_us, math.min(longest, 2 * (before.for_us or 0)))
+  elseif before then
+    close_us = math.max(close_us, before.until_us - now)
+  end
+  closings.rate_limit = {
+    until_us = now + close_us, for_us = before and before.until_us > now and before.for_us or close_us, detail = 'the vendor asked to wait', most = 1,
+  }
   redis.call('HSET', shard .. ':gates', key, cmsgpack.pack(closings))
+end
+
+-- The vendor answered a call that was let through to find out.
+local function reopen(key)
+  local packed = redis.call('HGET', shard .. ':gates', key)
+  local closings = packed and cmsgpack.unpack(packed) or {}
+  if not closings.rate_limit or closings.rate_limit.until_us > now then return end
+  closings.rate_limit = nil
+  if next(closings) == nil then
+    redis.call('HDEL', shard .. ':gates', key)
+  else
+    redis.call('HSET', shard .. ':gates', key, cmsgpack.pack(closings))
+  end
 end
 
 -- Tighten at once, loosen by a tenth of the declared limit a window, never above it.
@@ -65,28 +102,62 @@ end
 
 -- The vendor sees less left than we do: somebody else spends of the same budget. The difference is charged until its reset.
 local function phantom(limit, left, reset_us)
-  local ours = limit.most - limit.used
-  if limit.kind ~= 'strict' or left >= ours then return end
-  limit.used, limit.dirty = limit.used + ours - left, true
-  local permit = string.format('p%.0f:%.0f', now, ours - left)
-  if redis.call('ZADD', limit.slots, 'NX', now + math.max(1, reset_us or limit.window_us), permit) == 0 then
-    limit.used = limit.used - (ours - left)
+  local others, until_us = limit.most - limit.used - left, now + math.max(1, reset_us or limit.window_us)
+  if limit.kind ~= 'strict' or others <= 0 then return end
+  limit.used, limit.dirty = limit.used + others, true
+  if limit.declared > MANY then
+    fill_bucket(limit, until_us, others)
+  elseif redis.call('ZADD', limit.slots, 'NX', until_us, string.format('p%.0f:%.0f', now, others)) == 0 then
+    limit.used = limit.used - others
   end
+end
+
+-- What is left until a reset that lies beyond the window is less than we would give: our own slots come back before, the vendor's do not.
+-- There is one such charge; a later word only adds to it.
+local function overhang(limit, left, reset_us)
+  local known = redis.call('HGET', limit.spent, 'phantom')
+  local stands = known and redis.call('ZSCORE', limit.slots, known)
+  local charged, others = stands and tonumber(string.match(known, ':(%d+)$')) or 0, limit.most - left
+  if limit.kind ~= 'strict' or others <= charged then return end
+  if stands then redis.call('ZREM', limit.slots, known) end
+  local permit = string.format('p:%.0f', others)
+  redis.call('ZADD', limit.slots, now + reset_us, permit)
+  redis.call('HSET', limit.spent, 'phantom', permit)
+  limit.used, limit.dirty = limit.used + others - charged, true
 end
 
 local function taught(need, lesson)
   local limit = limit_of(need)
   learn(limit, lesson and lesson.most)
-  if lesson and lesson.left then phantom(limit, lesson.left, lesson.reset_us) end
+  if not lesson or not lesson.left then return end
+  if (lesson.reset_us or 0) > limit.window_us then
+    overhang(limit, lesson.left, lesson.reset_us)
+  else
+    phantom(limit, lesson.left, lesson.reset_us)
+  end
+end
+
+-- Keeps what the answer says about waiting; a call that was let through to find out, and was not told to wait, has found out.
+local function heed(run, how, lessons)
+  local windows, told, refused = {}, {}, false
+  for _, need in ipairs(run.permits or {}) do windows[need.key] = need.window_us end
+  for _, lesson in ipairs(lessons or {}) do
+    told[lesson.limit] = lesson
+    if lesson.close_us then
+      shut(lesson.limit, lesson.close_us, windows[lesson.limit])
+      refused = true
+    end
+  end
+  for _, need in ipairs(run.permits or {}) do
+    local gate = need.name == 'rate_limit' and string.match(need.key, '^(.*)~$')
+    if gate and how == 'answered' and not refused then reopen(gate) end
+  end
+  return told
 end
 
 -- Settles every slot of a run; afterwards the limits that lanes wait for are looked at when their next slot is free.
 local function relinquish(run, how, costs, lessons)
-  local told = {}
-  for _, lesson in ipairs(lessons or {}) do
-    told[lesson.limit] = lesson
-    if lesson.close_us then shut(lesson.limit, 'rate_limit', now + lesson.close_us, 'the vendor asked to wait') end
-  end
+  local told = heed(run, how, lessons)
   for _, need in ipairs(run.permits or {}) do
     free(need, run, how, costs and costs[need.name])
     if how == 'answered' then taught(need, told[need.key]) end
