@@ -72,6 +72,8 @@ class Operation:
     input_schema: Mapping[str, Any] | None
     output_schema: Mapping[str, Any] | None
     approval_required: bool
+    approval_timeout_s: float = 1800.0
+    approval_on_timeout: Literal["reject", "escalate"] = "reject"
     on_breaking: Literal["warn", "quarantine_writes", "block"] = "block"
     """What an answer that breaks `output_schema` does to the call."""
     queue_limit: int | None = None

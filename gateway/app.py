@@ -24,6 +24,8 @@ from dlq.keys import KeyRing
 from dlq.redaction import Sealer, scrub_bytes
 from gateway import telemetry
 from gateway.alerts import Alerts
+from gateway.flow.approvals import Approvals
+from gateway.flow.approvals import Parts as Reviewing
 from gateway.flow.delivery import Delivery, Parts
 from gateway.flow.delivery import Terms as DeliveryTerms
 from gateway.flow.echoes import Echoes
@@ -37,6 +39,7 @@ from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
+from gateway.lanes.reviews import Reviews
 from gateway.lanes.signals import Signals
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
@@ -82,6 +85,7 @@ class Gateway:
     alerts: Alerts
     guarding: Guarding
     echoes: Echoes
+    approvals: Approvals
 
 
 @asynccontextmanager
@@ -136,6 +140,9 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
     delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))
     intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
     intake.refused = telemetry.record_refusal
+    reviewing = Reviewing(
+        queue=Reviews(common.redis, common.shard, lanes), inspect=lanes.inspect, end=delivery.reviewed
+    )
     return Gateway(
         settings=settings,
         ambient=around,
@@ -153,6 +160,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         alerts=common.alerts,
         guarding=guarding,
         echoes=echoes,
+        approvals=Approvals(reviewing, around),
     )
 
 

@@ -52,6 +52,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="watermark", every_s=settings.beat_every, run=lambda: hold_back(watermark, bus)),
         Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
         Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
+        Chore(name="reviews", every_s=settings.beat_every, run=gateway.approvals.expire),
         Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
         Chore(name="quarantines", every_s=QUARANTINES_EVERY_S, run=gateway.guarding.quarantine.look),
         Chore(name="trim", every_s=settings.trim_every, run=trim),

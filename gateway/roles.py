@@ -144,6 +144,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         breakers=_breakers(gateway),
         connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
         contracts=_contracts(gateway, overview),
+        approvals=gateway.approvals,
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,

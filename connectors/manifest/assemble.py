@@ -1,7 +1,7 @@
 """Typed manifests to what the gateway works with: inheritance applied, secrets looked up, defaults filled in."""
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from connectors.declared import Agent, Auth, BreakerTerms, Connection, Egress, Limit, OAuth2, Operation, Operator, Use
 from connectors.limits import at_once
@@ -9,6 +9,7 @@ from connectors.manifest.model import (
     TOOL_SEPARATOR,
     AgentManifest,
     ApiKeyAuth,
+    Approval,
     AuthField,
     Breaker,
     ConnectionManifest,
@@ -72,7 +73,7 @@ def _operation(manifest: ConnectorManifest, name: str, own: OperationManifest, a
         input_schema=own.input,
         output_schema=own.output,
         on_breaking=inherit(manifest.defaults.contract, own.contract).on_breaking,
-        approval_required=own.approval is not None and own.approval.required,
+        **_approval(own.approval),
         title=own.title,
         description=own.description,
         uses=tuple(_uses(manifest, own)),
@@ -107,6 +108,16 @@ def _limit(name: str, declared: LimitManifest) -> Limit:
         window_us=round(declared.rate.window_s * 1_000_000),
         text=declared.rate.text,
     )
+
+
+def _approval(declared: Approval | None) -> dict[str, Any]:
+    if declared is None:
+        return {"approval_required": False}
+    return {
+        "approval_required": declared.required,
+        "approval_timeout_s": declared.timeout.seconds,
+        "approval_on_timeout": declared.on_timeout,
+    }
 
 
 def _breaker(declared: Breaker) -> BreakerTerms:

@@ -21,10 +21,7 @@ class Unbuilt:
     """The one value that is not built; None: every value."""
 
 
-APPROVAL = "approvals cannot be given in this version: calls are rejected with approval.denied"
-
 UNBUILT = (
-    Unbuilt(("operations", ANY, "approval", "required"), APPROVAL, only=True),
     Unbuilt(
         ("operations", ANY, "readback"),
         "the read-back is not asked in this version: an unknown effect is escalated, as for class unsafe",
@@ -47,7 +44,5 @@ def _matches(tree: Any, pattern: tuple[str, ...], path: Path) -> Iterator[tuple[
     if not isinstance(tree, dict):
         return
     head, rest = pattern[0], pattern[1:]
-    if head == "required" and head not in tree:
-        yield path, True  # `approval: {}` requires one
     for key in tree if head == ANY else [head] * (head in tree):
         yield from _matches(tree[key], rest, (*path, key))

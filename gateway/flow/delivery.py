@@ -22,6 +22,7 @@ from gateway.policy.budget import BudgetTerms, RetryBudget
 from gateway.policy.disposition import Case, Disposition, End, RetryAt, dispose
 from gateway.policy.learning import lessons
 from gateway.policy.plans import actual
+from gateway.policy.reviews import against, covered, decided_against
 from gateway.policy.slots import fate
 from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
 from schemas.effect import REPEATABLE, Effect, OperationClass
@@ -29,6 +30,7 @@ from schemas.failure import Failure
 from schemas.lifecycle import DEAD_LETTERED, CallState
 from schemas.moment import microseconds
 from schemas.outcome import Outcome
+from schemas.review import Decision
 from schemas.tool_call import ToolCall
 
 
@@ -111,6 +113,8 @@ class Delivery:
 
     async def recover(self, claim: Claim) -> Settled:
         """Settle a claim whose worker was lost: what may have been sent is in doubt, the rest goes back to its lane."""
+        if decided_against(claim.run.review):
+            return await self.reviewed(claim)
         call, _ = self._read(claim)
         # A claim of a repeatable class is its own intent: it leaves no mark, so it counts as sent.
         sent = claim.run.marked > 0 or (claim.run.marked == 0 and call.op_class in REPEATABLE)
@@ -124,6 +128,19 @@ class Delivery:
         # It may have been sent as early as it was claimed: the vendor's memory of our key is counted from there.
         tried = self._tried(claim, call, outcome, claim.run.since, tried=sent)
         return await self._settle(replace(tried, crashed=True, slots="lost"))
+
+    async def reviewed(self, claim: Claim) -> Settled:
+        """Settle a call that a person, or the time for one, decided against."""
+        (call, _), review = self._read(claim), claim.run.review
+        assert review is not None  # noqa: S101 - it was taken because of its review
+        late = review.decision is Decision.EXPIRED
+        failure = Failure.APPROVAL_EXPIRED if late else Failure.APPROVAL_DENIED
+        tried = self._tried(claim, call, _nothing(failure, against(review)), self._now_us(), tried=False)
+        if late and review.on_timeout == "escalate":
+            end = End(CallState.ESCALATED, Effect.NOT_EXECUTED, "timeout", failure)
+            self._parts.observe(tried, end.state)
+            return await self._parts.queue.settle(await self._ending(tried, end))
+        return await self._settle(tried)
 
     async def expire(self, claim: Claim) -> Settled:
         """Settle a waiting call whose deadline has passed."""
@@ -234,6 +251,8 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
     # Redis has claimed it by its own clock, without slots if that says it is late: ours may be behind.
     if max(now_us, claim.claimed_us) > call.deadline_us:
         return _LATE
+    if operation is not None and operation.approval_required and not covered(claim.run.review, call):
+        return _nothing(Failure.APPROVAL_STALE, "What would run is not what was approved.")
     if claim.run.effect is Effect.UNKNOWN and not _window_open(operation, claim.run.first_us, now_us):
         last = settlements.history(claim)[-1]
         message = f"The vendor may have forgotten our key while the call waited. Before that: {last.message}"

@@ -28,6 +28,11 @@ def explain(live: Live) -> Hold:
     """Tell why a call that has not ended does not run."""
     if live.run.state is CallState.PROCESSING:
         return Hold(reason=None, detail="A worker has it now.", position=None, eta_s=None, action="Wait for it to end.")
+    if live.run.review is not None and live.run.state is CallState.WAITING_FOR_REVIEW:
+        until = stamp(moment(live.run.review.until_us))
+        detail = f"It waits for a person to approve it, until {until}."
+        action = ACTIONS[HoldReason.REVIEW]
+        return Hold(reason=HoldReason.REVIEW, detail=detail, position=None, eta_s=None, action=action)
     if live.due_us is not None:
         return _backing_off(live, live.due_us)
     eta_s = None if live.eta_us is None else round(max(0, live.eta_us - live.now_us) / 1_000_000, 3)

@@ -15,6 +15,7 @@ from gateway.flow import reports
 from gateway.flow.bounds import Bounds
 from gateway.policy.admission import Admit, Incoming, Refuse, admit
 from gateway.policy.plans import WEIGHTS, flow_of, reserved
+from gateway.policy.reviews import asked
 from gateway.policy.scope import agent_of
 from gateway.ports import (
     Admission,
@@ -196,7 +197,7 @@ class Intake:
             scope=call.scope,
             print=call.fingerprint,
             body=stored(call),
-            event=reports.accepted(call, incoming.now),
+            event=reports.accepted(call, incoming.now, reviewed=verdict.operation.approval_required),
             timeout_us=call.timeout_us,
             deadline_us=call.deadline_us,
             # A late call may only find its earlier self: an empty lane's bound of 0 refuses it otherwise.
@@ -207,6 +208,7 @@ class Intake:
             weight=WEIGHTS[call.priority],
             costs=reserved(verdict.operation, call.arguments),
             entry=incoming.origin.entry,
+            review=asked(call, verdict.operation),
         )
 
     def _refusal(self, incoming: Incoming, refuse: Refuse) -> Refusal:

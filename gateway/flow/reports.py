@@ -21,7 +21,9 @@ from schemas.tool_call import ToolCall
 ECHOED = 512
 """Characters of a refused event's own words that are told again; the rest would be kept in several places."""
 
-ACCEPTED, HELD, ATTEMPTED, SETTLED = (f"tool.call.{verb}" for verb in ("accepted", "held", "attempted", "settled"))
+ACCEPTED, HELD, REVIEWED, ATTEMPTED, SETTLED = (
+    f"tool.call.{verb}" for verb in ("accepted", "held", "reviewed", "attempted", "settled")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +61,10 @@ def lifecycle(call: ToolCall, kind: str, seq: int, now: datetime, facts: Mapping
     return publishable(event)
 
 
-def accepted(call: ToolCall, now: datetime) -> str:
-    """Render `tool.call.accepted`."""
+def accepted(call: ToolCall, now: datetime, *, reviewed: bool) -> str:
+    """Render `tool.call.accepted`; `reviewed` calls wait for a person first."""
     facts = {
-        "state": CallState.PENDING,
+        "state": CallState.WAITING_FOR_REVIEW if reviewed else CallState.PENDING,
         "class": call.op_class,
         "deadline": stamp(moment(call.deadline_us)),
         "priority": call.priority,

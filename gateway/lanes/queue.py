@@ -174,6 +174,10 @@ class Lanes:
         arguments = [gate, HoldReason.CONTRACT_QUARANTINE, read, "clean" if clean else "broken", enough]
         return replies.text(await self._call("canary", [self.shard.tag], arguments)) == "opened"
 
+    async def review(self, arguments: list[Any]) -> list[Any]:
+        """Write down a decision about a call that waits for a person; see `review.lua` and `reviews`."""
+        return cast("list[Any]", await self._insist("review", [self.shard.tag, self._topics.events], arguments))
+
     async def epoch(self, expected: str, fresh: str) -> tuple[str, str]:
         """Hold the state's name against the one that is remembered, see `epoch.lua`: what was found, and the name."""
         found, name = await self._call("epoch", [self.shard.tag], [expected, fresh])

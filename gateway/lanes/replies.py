@@ -36,7 +36,8 @@ _ANSWERS: Final[dict[str, Any]] = {
     "late": Late,
     "seen": Seen,
 }
-_run = msgspec.msgpack.Decoder(Run).decode
+run = msgspec.msgpack.Decoder(Run).decode
+"""Reads the record of a call."""
 
 
 def answer(reply: list[Any]) -> Answer:
@@ -61,7 +62,7 @@ def taken(now: int, flat: list[Any]) -> tuple[Claim, ...]:
             fence=flat[at + 1],
             lease_us=int(flat[at + 2]),
             claimed_us=now,
-            run=_run(flat[at + 3]),
+            run=run(flat[at + 3]),
             body=flat[at + 4] or b"",
         )
         for at in range(0, len(flat), 5)
@@ -73,10 +74,10 @@ def known(reply: list[Any]) -> Known:
     kind, *rest = reply
     match text(kind):
         case "live":
-            now, run, body, position, due, eta, hold = rest
+            now, packed, body, position, due, eta, hold = rest
             return Live(
                 now_us=now,
-                run=_run(run),
+                run=run(packed),
                 body=body or b"",
                 position=_optional(position),
                 due_us=_optional(due),

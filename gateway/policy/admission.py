@@ -79,7 +79,7 @@ def admit(incoming: Incoming, catalog: Catalog, *, deadline_s: float) -> Admit |
         operation = _operation(data, incoming.agent, catalog)
         connection = _connection(data, operation, catalog)
         _arguments(data, operation)
-        _usable(operation, connection)
+        _usable(connection)
         deadline = _deadline(data, incoming.now, deadline_s)
     except _Refused as refused:
         return refused.refuse
@@ -115,14 +115,10 @@ def _connection(data: ToolCallData, operation: Operation, catalog: Catalog) -> C
     return found
 
 
-def _usable(operation: Operation, connection: Connection | None) -> None:
+def _usable(connection: Connection | None) -> None:
     if connection is not None and connection.missing:
         names = ", ".join(sorted(connection.missing))
         raise _Refused(Failure.TOKEN_CONFIG, f'connection "{connection.name}" lacks its secret {names}')
-    if operation.approval_required:
-        raise _Refused(
-            Failure.APPROVAL_DENIED, f'"{operation.tool}" needs an approval, and nobody can give one in this version'
-        )
 
 
 def _arguments(data: ToolCallData, operation: Operation) -> None:

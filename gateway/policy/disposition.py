@@ -10,6 +10,9 @@ from schemas.failure import FACTS, Failure
 from schemas.lifecycle import CallState
 from schemas.outcome import Outcome
 
+REVIEWED = frozenset({Failure.APPROVAL_DENIED, Failure.APPROVAL_EXPIRED, Failure.APPROVAL_STALE})
+"""A person, or the time for one, decided against it; nothing ran."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -66,6 +69,8 @@ def dispose(case: Case) -> Disposition:
         return End(CallState.COMPLETED, case.effect, "done", None)
     if failure in (Failure.DEADLINE_PASSED, Failure.CANCELLED):
         return _stopped(case, failure)
+    if failure in REVIEWED and case.effect is Effect.NOT_EXECUTED:
+        return End(CallState.REJECTED, case.effect, "non_retryable", failure)
     hopeless = _hopeless(case, failure)
     if hopeless is not None:
         return _bury(case, Failure.POISON_CRASH_LOOP if hopeless == "crash_loop" else failure, hopeless)

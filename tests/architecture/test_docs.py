@@ -141,7 +141,7 @@ def told() -> Iterator[tuple[str, set[str]]]:
     end = End(CallState.ESCALATED, Effect.UNKNOWN, "in_doubt", Failure.SEND_RESET)
     over = settlements.finished(tried, end, "letter")
     for event in (
-        reports.accepted(call, NOW),
+        reports.accepted(call, NOW, reviewed=False),
         *settlements.ending(tried, over, None, 0).events,
         *settlements.deferral(tried, RetryAt(1, Effect.UNKNOWN)).events,
     ):

@@ -43,7 +43,6 @@ REJECTED: dict[str, tuple[dict[str, Any], Failure]] = {
     "no connection of several": ({"tool": "bank.pay"}, Failure.INGEST_UNKNOWN_CONNECTION),
     "missing secret": ({"tool": "bank.pay", "connection": "spare"}, Failure.TOKEN_CONFIG),
     "deadline past": ({"deadline": PAST}, Failure.ADMISSION_DEADLINE),
-    "needs an approval": ({"tool": "crm.vetted"}, Failure.APPROVAL_DENIED),
 }
 MISSHAPEN: dict[str, dict[str, Any]] = {
     "deadline without a zone": {"deadline": "2099-01-01T00:00:00"},

@@ -202,10 +202,6 @@ def test_the_connection_that_is_named_is_used() -> None:
     assert admitted("bank.pay", {}, connection="main").call.connection == "main"
 
 
-def test_what_needs_an_approval_is_refused_for_that() -> None:
-    assert refused(judged("crm.vetted", {})).failure is Failure.APPROVAL_DENIED
-
-
 @pytest.mark.parametrize(
     ("allow", "tool", "failure"),
     [

@@ -79,7 +79,7 @@ def test_who_may_come_back_is_told_when() -> None:
 
 
 def test_nobody_needs_a_key_where_nobody_is_declared() -> None:
-    assert identify(Catalog(), None) == Caller(agent="anonymous", sees_all=True, may_change=True)
+    assert identify(Catalog(), None) == Caller(agent="anonymous", sees_all=True, may_change=True, may_approve=True)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ _CHANGERS = frozenset({"operator", "admin"})
 """Roles that may publish and cancel; the others only read."""
 
 
+_APPROVERS = frozenset({"approver", "admin"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Who holds the key, and what that allows."""
@@ -30,6 +33,7 @@ class Caller:
     sees_all: bool
     """An Agent sees its own calls only."""
     may_change: bool
+    may_approve: bool = False
 
     def sees(self, agent: str | None) -> bool:
         """Tell whether a call of `agent` is shown to this caller."""
@@ -39,7 +43,7 @@ class Caller:
 def identify(catalog: Catalog, authorization: str | None) -> Caller:
     """Return the caller, or raise a 401 problem."""
     if not catalog.agents and not catalog.operators:
-        return Caller(agent=ANONYMOUS, sees_all=True, may_change=True)
+        return Caller(agent=ANONYMOUS, sees_all=True, may_change=True, may_approve=True)
     scheme, _, key = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise ProblemError(
@@ -56,7 +60,11 @@ def _known(catalog: Catalog) -> Iterator[tuple[Secret, Caller]]:
     for operator in catalog.operators.values():
         if operator.key is not None:
             may_change = not _CHANGERS.isdisjoint(operator.roles)
-            yield operator.key, Caller(agent=operator.name, sees_all=True, may_change=may_change)
+            may_approve = not _APPROVERS.isdisjoint(operator.roles)
+            yield (
+                operator.key,
+                Caller(agent=operator.name, sees_all=True, may_change=may_change, may_approve=may_approve),
+            )
     for agent in catalog.agents.values():
         if agent.key is not None:
             yield agent.key, Caller(agent=agent.name, sees_all=False, may_change=True)
@@ -76,7 +84,7 @@ async def may_change(connection: Connection, _: BaseRouteHandler) -> None:
     caller = caller_of(connection)
     if not caller.may_change:
         message = f'"{caller.agent}" may read, but not publish or cancel: that needs the role operator or admin'
-        raise ProblemError(_needs_role(message))
+        raise ProblemError(needs_role(message))
 
 
 async def may_operate(connection: Connection, _: BaseRouteHandler) -> None:
@@ -84,12 +92,20 @@ async def may_operate(connection: Connection, _: BaseRouteHandler) -> None:
     caller = caller_of(connection)
     if not (caller.sees_all and caller.may_change):
         message = f'"{caller.agent}" may not steer lanes, breakers or contracts: that needs an Operator with the role operator or admin'
-        raise ProblemError(_needs_role(message))
+        raise ProblemError(needs_role(message))
 
 
-def _needs_role(message: str) -> Problem:
+async def may_approve(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard behind `known`: lets in who may decide about other people's calls."""
+    caller = caller_of(connection)
+    if not caller.may_approve:
+        raise ProblemError(needs_role(f'"{caller.agent}" may not approve or deny', "approver or admin"))
+
+
+def needs_role(message: str, role: str = "operator or admin") -> Problem:
+    """Answer who may not do what he wants."""
     problem = refused(Failure.INGEST_SCOPE, message)
-    return msgspec.structs.replace(problem, action="Use the key of an Operator with the role operator or admin.")
+    return msgspec.structs.replace(problem, action=f"Use the key of an Operator with the role {role}.")
 
 
 def caller_of(connection: Connection) -> Caller:

@@ -108,5 +108,6 @@ CANCELLED: Mapping[int, ResponseSpec] = {
 }
 LANES: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 503)
 LANE: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 503)
+DECIDED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 408, 409, 413, 503)
 STEERED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 408, 413, 503)
 READY: Mapping[int, ResponseSpec] = _says_no(503)

@@ -7,6 +7,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 
 from connectors.catalog import Catalog
+from gateway.flow.approvals import Approvals
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl
@@ -35,6 +36,7 @@ class ApiParts:
     breakers: BreakerControl
     connections: ConnectionControl
     contracts: ContractControl
+    approvals: Approvals
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]

@@ -71,6 +71,7 @@ class Kind(Enum):
     STARTED = ("already-started", 409, "The call has started", False)
     ENDED = ("already-ended", 409, "The call has ended", False)
     FORGOTTEN = ("answer-forgotten", 409, "The call has ended and its answer is no longer kept", False)
+    DECIDED = ("already-decided", 409, "Somebody decided before, or it changed", False)
     SLOW = ("request-timeout", 408, "The request took too long", True)
     CROWDED = ("too-many-waits", 503, "Too many requests wait already", True)
     NOT_READY = ("not-ready", 503, "The gateway is not ready", True)

@@ -7,7 +7,18 @@ import sys
 
 import typer
 
-from gateway.entrypoints.cli import breakers, calls, connections, connectors, contracts, doctor, lanes, publish, roles
+from gateway.entrypoints.cli import (
+    approvals,
+    breakers,
+    calls,
+    connections,
+    connectors,
+    contracts,
+    doctor,
+    lanes,
+    publish,
+    roles,
+)
 from gateway.entrypoints.cli.roles import Role, Roles, lazily
 
 __all__ = ["Role", "Roles", "build", "lazily", "run"]
@@ -38,6 +49,7 @@ def build(given: Roles) -> typer.Typer:
     connectors.register(app)
     connections.register(app)
     contracts.register(app)
+    approvals.register(app)
     doctor.register(app)
     return app
 

@@ -3,12 +3,14 @@
 -- (a full lane, too many bytes, a deadline that cannot be met, a conflict) changes nothing either and leaves the entry pending:
 -- the caller refuses it with `refuse`.
 -- KEYS[1] shard        tag      prefix of calls, runs, parks, plans, gates, virtual, spent:*, answer:*, stats, held, bytes (hashes),
---                      ready, ready:*, lane:*, flows:*, parked:*, deadlines, slots:*, moves, delayed (zsets), idem:*, forgot, watermark (strings)
+--                      ready, ready:*, lane:*, flows:*, parked:*, deadlines, slots:*, moves, delayed, reviews (zsets), idem:*, forgot,
+--                      watermark (strings)
 -- KEYS[2] source       stream   where bus entries are acknowledged
 -- KEYS[3] results      stream   stored results are published again for duplicates from the bus
 -- KEYS[4] events       stream   lifecycle events
 -- ARGV[1] group        string   consumer group of the source
--- ARGV[2] items        msgpack  list of {id, lane, scope, print, body, event, timeout_us, deadline_us, limit, flow, weight, costs?, entry?}
+-- ARGV[2] items        msgpack  list of {id, lane, scope, print, body, event, timeout_us, deadline_us, limit, flow, weight, costs?, entry?,
+--                               review?}; a call with a review waits for a person, and has no place in its lane yet
 -- ARGV[3] plans        msgpack  connector|operation -> what its calls take of which limits; kept where nothing is known yet
 -- ARGV[4] most_bytes   int      bytes the calls of a tenant may take together
 -- RETURN  list of {"admitted", id} | {"duplicate", id} | {"conflict", id} | {"full", waiting} | {"heavy", bytes} | {"flooded", 0} |
@@ -50,22 +52,33 @@ local function tag_of(item)
   return math.max(virtual, tonumber(redis.call('ZSCORE', flows, item.flow) or '0'))
 end
 
--- Of a million runs what is as at the beginning would be most: it is left out, and stands in `Run` (ports.py).
+-- It waits for a person, and holds nothing meanwhile but its place among the calls that have not ended.
+local function ask(item, run)
+  local review = item.review
+  review.asked_us, review.until_us, review.flow, review.weight = now, now + review.wait_us, item.flow, item.weight
+  run.state, run.review = 'waiting_for_review', review
+  redis.call('ZADD', shard .. ':reviews', review.until_us, item.id)
+end
+
+-- Of a million runs what is as at the beginning would be most: it is left out, and stands in `Run` (ports/claims.py).
 local function admit(item, tag)
   if not acknowledged(item) then return {'seen', item.entry} end
   local run = {
     state = 'pending', lane = item.lane, scope = item.scope, tag = tag, since = now, timeout_us = item.timeout_us,
     deadline_us = item.deadline_us, costs = item.costs,
   }
+  if item.review then ask(item, run) end
   redis.call('SET', shard .. ':idem:' .. item.scope, item.id .. '|' .. item.print)
   redis.call('HSET', shard .. ':calls', item.id, item.body)
   redis.call('HSET', shard .. ':runs', item.id, cmsgpack.pack(run))
-  redis.call('ZADD', shard .. ':lane:' .. item.lane, tag, item.id)
-  redis.call('ZADD', shard .. ':flows:' .. item.lane, tag + math.floor(UNIT / item.weight), item.flow)
+  if not item.review then
+    redis.call('ZADD', shard .. ':lane:' .. item.lane, tag, item.id)
+    redis.call('ZADD', shard .. ':flows:' .. item.lane, tag + math.floor(UNIT / item.weight), item.flow)
+  end
   redis.call('ZADD', shard .. ':deadlines', item.deadline_us, item.id)
   redis.call('HINCRBY', shard .. ':held', item.lane, 1)
   redis.call('XADD', events, '*', 'data', item.event)
-  if rouse(item.lane) or overtakes(item.lane, item.id) then woken = woken + 1 end
+  if not item.review and (rouse(item.lane) or overtakes(item.lane, item.id)) then woken = woken + 1 end
   queued = queued + #item.body
   accepted = accepted + 1
   return {'admitted', item.id}
@@ -73,7 +86,7 @@ end
 
 -- When it would start, if that is after its deadline. Only asked where calls wait already.
 local function too_late(item, tag)
-  if redis.call('HEXISTS', shard .. ':parks', item.lane) == 0 then return nil end
+  if item.review or redis.call('HEXISTS', shard .. ':parks', item.lane) == 0 then return nil end
   local found = facts_of(item.lane)
   local ahead = redis.call('ZCOUNT', shard .. ':lane:' .. item.lane, '-inf', tag)
   local shut = closed(found) or forgotten(found)

@@ -1,6 +1,6 @@
 -- overdue: take waiting calls whose deadline has passed out of their lanes, under a lease, so that the caller ends them.
 -- Idempotent in effect: what was taken and not settled is reaped when its lease ends.
--- KEYS[1] shard     tag  prefix of calls, runs, parks (hashes), lane:*, ready, ready:*, parked:*, moves, deadlines, delayed,
+-- KEYS[1] shard     tag  prefix of calls, runs, parks (hashes), lane:*, ready, ready:*, parked:*, moves, deadlines, delayed, reviews,
 --                   leases (zsets), fence (string)
 -- ARGV[1] most      int  how many calls to take
 -- ARGV[2] lease_us  int  how long the caller may take to settle them
@@ -15,6 +15,7 @@ local function take(id, run)
   stirred = is_next(run.lane, id) and stir(run.lane) or stirred
   redis.call('ZREM', shard .. ':lane:' .. run.lane, id)
   redis.call('ZREM', shard .. ':delayed', id)
+  redis.call('ZREM', shard .. ':reviews', id)
   run.state, run.marked = 'processing', -1
   run.fence = redis.call('INCR', shard .. ':fence')
   run.lease_us = now + lease

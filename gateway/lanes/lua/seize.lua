@@ -1,6 +1,7 @@
 -- seize: take one waiting call out of its lane under a lease, to cancel it; a call that is being processed is left alone.
 -- Idempotent in effect: what was seized and not settled is reaped when its lease ends and waits again.
--- KEYS[1] shard     tag     prefix of calls, runs, parks (hashes), lane:*, ready, ready:*, parked:*, moves, delayed, leases (zsets), fence (string)
+-- KEYS[1] shard     tag     prefix of calls, runs, parks (hashes), lane:*, ready, ready:*, parked:*, moves, delayed, reviews,
+--                           leases (zsets), fence (string)
 -- ARGV[1] id        string  the call
 -- ARGV[2] lease_us  int     how long the caller may take to settle it
 -- RETURN  {"seized", now_us, {id, fence, lease_us, run, body}} | {"busy", state} | {"gone"}
@@ -15,6 +16,7 @@ if run.state == 'processing' then return {'busy', run.state} end
 if is_next(run.lane, id) and stir(run.lane) then redis.call('PUBLISH', shard .. ':wake', 1) end
 redis.call('ZREM', shard .. ':lane:' .. run.lane, id)
 redis.call('ZREM', shard .. ':delayed', id)
+redis.call('ZREM', shard .. ':reviews', id)
 run.state, run.marked = 'processing', -1
 run.fence = redis.call('INCR', shard .. ':fence')
 run.lease_us = now + lease

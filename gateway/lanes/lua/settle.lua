@@ -50,7 +50,9 @@ local function finish(item, run)
   redis.call('HDEL', shard .. ':runs', item.id)
   redis.call('ZREM', shard .. ':deadlines', item.id)
   redis.call('HINCRBY', shard .. ':stats', item.state, 1)
-  if item.flow then withdraw(run.lane, item.flow, item.weight) end
+  -- What still waited for a person had taken no turn.
+  local turned = not run.review or run.review.decision == 'approved'
+  if item.flow and turned then withdraw(run.lane, item.flow, item.weight) end
   if redis.call('HINCRBY', shard .. ':held', run.lane, -1) <= 0 then forget(run.lane) end
   redis.call('XADD', results, '*', 'data', item.result)
   if item.letter then redis.call('XADD', letters, '*', 'data', item.letter) end

@@ -1,0 +1,60 @@
+"""What the use-cases and the lanes say to each other: frozen messages and the small protocols between them.
+
+Times are integers in microseconds of the queue's own clock (Redis `TIME`), named `…_us`.
+"""
+
+from gateway.ports.admission import (
+    Admission,
+    Admitted,
+    Answer,
+    Conflict,
+    Duplicate,
+    Flooded,
+    Full,
+    Heavy,
+    Late,
+    Refusal,
+    Seen,
+)
+from gateway.ports.ambient import Ambient
+from gateway.ports.claims import Claim, Claims, Lesson, Mark, Need, Permit, Plan, Run, Settled, Settlement, Slots
+from gateway.ports.queues import DeliveryQueue, IntakeQueue, StatusQueue
+from gateway.ports.views import Budget, Closing, Ended, Gauges, Held, Known, LaneState, Live, Load
+
+__all__ = [
+    "Admission",
+    "Admitted",
+    "Ambient",
+    "Answer",
+    "Budget",
+    "Claim",
+    "Claims",
+    "Closing",
+    "Conflict",
+    "DeliveryQueue",
+    "Duplicate",
+    "Ended",
+    "Flooded",
+    "Full",
+    "Gauges",
+    "Heavy",
+    "Held",
+    "IntakeQueue",
+    "Known",
+    "LaneState",
+    "Late",
+    "Lesson",
+    "Live",
+    "Load",
+    "Mark",
+    "Need",
+    "Permit",
+    "Plan",
+    "Refusal",
+    "Run",
+    "Seen",
+    "Settled",
+    "Settlement",
+    "Slots",
+    "StatusQueue",
+]
