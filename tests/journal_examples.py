@@ -7,16 +7,19 @@ from typing import Any
 
 import msgspec
 
+from dlq import letter as dead_letter
 from gateway.flow import reports
 from gateway.journal.query import id_from
 from schemas.cloudevent import CloudEvent, publishable
+from schemas.dead_letter import GroupingPart, Sealed
 from schemas.effect import Effect
 from schemas.failure import Failure
 from schemas.lifecycle import CallState
 from schemas.moment import EPOCH, stamp
-from schemas.outcome import Attempt
+from schemas.outcome import Attempt, Outcome
 from schemas.result import CallResult, ErrorInfo
 from schemas.tool_call import Request, ToolCall
+from tests import letter_examples
 from tests.examples import tool_call
 
 START_US = 1_763_600_000_000_000
@@ -97,8 +100,7 @@ def told(story: Story) -> Told:
         error=error,
     )
     events = [reports.accepted(call, story.at)]
-    for number in range(1, story.tries + 1):
-        events.append(_attempted(call, story, number))
+    events += [_attempted(call, story, number) for number in range(1, story.tries + 1)]
     facts = {"state": state, "effect": effect, "attempts": story.tries, "error": error}
     end = story.at + timedelta(milliseconds=10 * (story.tries + 1))
     events.append(reports.lifecycle(call, reports.SETTLED, story.tries + 2, end, facts))
@@ -109,9 +111,7 @@ def told(story: Story) -> Told:
 def changed(letter: str, status: str, at: datetime, **more: Any) -> bytes:
     """Render a change of a letter."""
     data = {"letter": letter, "call": None, "status": status, "at": stamp(at), "by": "night-shift", **more}
-    return publishable(
-        CloudEvent(type="letter.changed", id=f"{letter}.{status}", time=stamp(at), data=data)
-    ).encode()
+    return publishable(CloudEvent(type="letter.changed", id=f"{letter}.{status}", time=stamp(at), data=data)).encode()
 
 
 def _error(story: Story, failure: Failure, effect: Effect) -> ErrorInfo:
@@ -147,3 +147,17 @@ def _attempted(call: ToolCall, story: Story, number: int) -> str:
         "due": None if last else stamp(at + timedelta(seconds=1)),
     }
     return reports.lifecycle(call, reports.ATTEMPTED, number + 1, at, facts)
+
+
+def letter(identity: str, at: datetime, *, group: str = "v1:00000000000000aa", **call: Any) -> bytes:
+    """Render a letter of a call that failed."""
+    outcome = Outcome(effect=Effect.UNKNOWN, failure=Failure.SEND_RESET, message="The vendor closed the connection.")
+    record = dead_letter.for_call(
+        letter_examples.ended(outcome, call=letter_examples.call(**call), at=at), identity, _sealed
+    )
+    record = msgspec.structs.replace(record, grouping=GroupingPart(fingerprint=group))
+    return publishable(dead_letter.as_event(record, at)).encode()
+
+
+def _sealed(letter_id: str, name: str, value: bytes) -> Sealed:
+    return Sealed(key_id="k", inline="AAAA", size=len(value), sha256="0" * 64)

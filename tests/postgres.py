@@ -33,6 +33,14 @@ def missing() -> str | None:
     return None
 
 
+def _account() -> bool:
+    try:
+        pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        return False
+    return True
+
+
 needs_postgres = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 """Skips by name what cannot run here."""
 
@@ -51,14 +59,6 @@ def running() -> Iterator[str]:
         _run("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _account() -> bool:
-    try:
-        pwd.getpwnam(ACCOUNT)
-    except KeyError:
-        return False
-    return True
 
 
 def _run(program: str, *arguments: str) -> None:

@@ -70,10 +70,10 @@ async def _fold(connection: AsyncConnection, kind: _Kind, parts: Sequence[Row]) 
         columns = [name for name in changed[0] if name not in {kind.key, "n"}]
         statement = (
             update(kind.table)
-            .where(kind.table.c[kind.key] == bindparam("_key"))
-            .values({name: bindparam(f"_{name}") for name in columns})
+            .where(kind.table.c[kind.key] == bindparam("of_row"))
+            .values({name: bindparam(f"new_{name}") for name in columns})
         )
-        values = [{"_key": row[kind.key], **{f"_{name}": row[name] for name in columns}} for row in changed]
+        values = [{"of_row": row[kind.key], **{f"new_{name}": row[name] for name in columns}} for row in changed]
         await connection.execute(statement, values)
     return len(fresh) + len(changed)
 
