@@ -1,6 +1,7 @@
 """The role `journal`: the subscriber of `tool-events`, `tool-results` and `dead-letters` that writes SQL, and its housekeeping."""
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ class Joined:
 def journal(settings: Settings) -> int:
     """Be a journal process."""
     telemetry.configure(settings.log_level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     if complain(unsupported(settings)):
         return 2
     return uvloop.run(run_journal(settings))

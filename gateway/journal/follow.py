@@ -104,7 +104,8 @@ class Following:
 
     async def _look(self, call: str, line: _Line) -> None:
         try:
-            for event in await self._calls.events(call):
+            # A follower that goes away must not tear a connection out of the database's hands.
+            for event in await asyncio.shield(self._calls.events(call)):
                 line.hear(event)
         except Away:
             return

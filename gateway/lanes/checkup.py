@@ -1,6 +1,7 @@
 """What a Redis tells about itself, for `sluice doctor`: version, durability, eviction, the consumer group. Only reads."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,6 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.lanes.connect import connect
+from gateway.lanes.topic_reader import unread
+from gateway.ports import Unread
 from schemas.topics import GROUP
 
 UNANSWERED: Final = (RedisError,)
@@ -59,6 +62,15 @@ async def checkup(url: str, stream: str) -> Facts | str:
         policy=config.get("maxmemory-policy"),
         group=group,
     )
+
+
+async def behind(url: str, topics: Sequence[str]) -> list[Unread] | None:
+    """Say how far our group is behind on each topic; None: the server does not answer."""
+    try:
+        async with connect(url, timeout_s=3.0) as redis:
+            return await unread(redis, topics)
+    except (RedisError, OSError, ValueError):
+        return None
 
 
 async def _config(redis: Redis) -> dict[str, str]:

@@ -51,6 +51,7 @@ class TopicReader:
     async def retire(self, idle_ms: int) -> int:
         """Forget consumers that hold nothing and have not asked for so long; returns how many."""
         gone = 0
+        await self.join()
         for topic in self._topics:
             for consumer in await self._redis.xinfo_consumers(topic, GROUP):
                 if not consumer["pending"] and consumer["idle"] > idle_ms:
