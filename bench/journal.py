@@ -6,14 +6,12 @@ The rows are written by the journal's own writer from events that the code's own
 
 import argparse
 import asyncio
-import random
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.ground import ROOT, machine
@@ -43,7 +41,7 @@ def story(number: int) -> Story:
         tool=f"crm.things.op{number % 20}",
         agent=f"agent-{number % 10}",
         session=f"run-{number // 50}",
-        confidence=None if number % 11 == 0 else round(random.Random(number).random(), 3),
+        confidence=None if number % 11 == 0 else number * 7919 % 100_003 / 100_003,
         failure=Failure.SEND_RESET if failed else None,
         message=f"The vendor closed connection {number}." if failed else "",
         letter=f"L{number}" if failed else None,
@@ -67,7 +65,7 @@ def questions(calls: int) -> list[tuple[str, CallFilter]]:
         ("a time, state and tool", CallFilter(since_us=middle, state="completed", tool="crm.things.op7")),
         ("confidence below 0.001", CallFilter(confidence_below=0.001)),
         ("confidence below 0.5", CallFilter(confidence_below=0.5)),
-        ("confidence 0.4 to 0.5, failed", CallFilter(confidence_from=0.4, confidence_below=0.5, state="failed")),
+        ("confidence 0.4-0.5, failed", CallFilter(confidence_from=0.4, confidence_below=0.5, state="failed")),
         ("a rare word", CallFilter(text=f"connection {day - day % 100}")),
         ("a word of 1 %", CallFilter(text="closed")),
         ("two words of all", CallFilter(text="first attempt")),
@@ -123,6 +121,10 @@ async def measure(database: Database, calls: int, runs: int) -> list[Line]:
     return lines
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
 async def run(path: Path, calls: int, runs: int) -> tuple[list[Line], dict[str, str]]:
     """Fill and ask."""
     writing = Database(f"sqlite:///{path}", writes=True)
@@ -135,7 +137,7 @@ async def run(path: Path, calls: int, runs: int) -> tuple[list[Line], dict[str, 
     if page.rows[0]["call"] != call_id(calls - 1):
         raise RuntimeError("not every call was written")
     await reading.close()
-    size = path.stat().st_size
+    size = _size(path)
     facts = {
         "calls": f"{calls:,}, with {3 * calls:,} events; {size / calls:,.0f} bytes a call, {size / 1e9:.1f} GB",
         "writing": f"{rate:,.0f} calls a second in transactions of {BATCH}; {took_s:,.0f} s with the rendering of the events",
@@ -148,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
     """Return 0 when every gate was kept."""
     parser = argparse.ArgumentParser(prog="./dev bench journal", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20,000 calls, and the document stays as it is")
-    parser.add_argument("--date", default=datetime.now(UTC).date().isoformat(), help="what the table is dated")
+    parser.add_argument("--date", default=time.strftime("%Y-%m-%d"), help="what the table is dated")
     given = parser.parse_args(list(arguments))
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         calls, runs = (20_000, 3) if given.quick else (CALLS, RUNS)

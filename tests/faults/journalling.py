@@ -52,7 +52,7 @@ def _arm_within(nth: int) -> None:
         _count(left)
         return added
 
-    store._add_events = deadly
+    store._add_events = deadly  # type: ignore[assignment]
 
 
 def _count(left: list[int]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import lanes
+from bench import journal, lanes
 from bench.report import HEADINGS, Line, markdown, write
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +39,18 @@ def test_a_quick_run_of_lanes_gives_the_whole_table_and_leaves_the_document_alon
     assert facts["date"] == "2026-11-20"
     assert "appendfsync always" in facts["server"]
     assert lanes.DOCUMENT.read_bytes() == before
+
+
+def test_a_quick_run_of_journal_keeps_its_gates_and_leaves_the_document_alone() -> None:
+    before = journal.DOCUMENT.read_bytes()
+    command = [sys.executable, "-m", "bench", "journal", "--quick", "--date", "2026-11-20"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    table, facts = ran.stdout.rstrip().split("\n\n")
+    rows = table.splitlines()
+    assert [row[:28].rstrip() for row in rows[2:]] == [name for name, _ in journal.questions(20_000)]
+    assert max(map(len, rows)) <= 80
+    assert "calls: 20,000, with 60,000 events" in facts
+    assert journal.DOCUMENT.read_bytes() == before
 
 
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
