@@ -338,27 +338,6 @@ Known = Live | Ended | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopicEntry:
-    """One entry of a topic, as it was read and not yet acknowledged."""
-
-    topic: str
-    id: str
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
-    """How far our group is behind on one topic."""
-
-    topic: str
-    entries: int
-    """Unread, and read but not acknowledged."""
-    consumers: int
-    oldest_us: int | None
-    """When the oldest of them was written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Ambient:
     """Time, chance and identity, handed in so that nothing below the composition root owns a clock or dice."""
 

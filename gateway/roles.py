@@ -27,9 +27,9 @@ from gateway.journal.database import Misplaced, url_of
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
-from gateway.ports import Unread
 from gateway.settings import LOOPBACK, Settings
 from schemas.moment import microseconds, moment, stamp
+from schemas.topics import Unread
 
 log = structlog.get_logger()
 

@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     answer_ttl: int = Field(
         86_400,
         ge=1,
-        description="Seconds an answer stays in Redis; as long as its key, until a journal can answer instead.",
+        description="Seconds an answer stays in Redis, for duplicates on the bus; over HTTP the journal answers afterwards.",
     )
     scope_ttl: int = Field(86_400, ge=1, description="Seconds an idempotency key is remembered after its call ended.")
     keep_events: int = Field(86_400, ge=1, description="Seconds results and lifecycle events stay on their topics.")

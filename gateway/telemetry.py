@@ -22,8 +22,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from connectors.breaking.breakers import Changed, told
 from connectors.breaking.standing import State
-from gateway.ports import Gauges, Unread
+from gateway.ports import Gauges
 from schemas.lifecycle import HoldReason
+from schemas.topics import Unread
 
 log = structlog.get_logger()
 

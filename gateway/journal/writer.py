@@ -14,7 +14,7 @@ import structlog
 from gateway.journal.database import Away
 from gateway.journal.rows import Told, read
 from gateway.journal.store import Store, Written
-from gateway.ports import TopicEntry
+from schemas.topics import TopicEntry
 
 log = structlog.get_logger()
 

@@ -10,8 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from gateway.lanes.connect import connect
 from gateway.lanes.topic_reader import unread
-from gateway.ports import Unread
-from schemas.topics import GROUP
+from schemas.topics import GROUP, Unread
 
 UNANSWERED: Final = (RedisError,)
 """Whatever comes instead of an answer: away, loading, read-only, out of memory."""

@@ -13,8 +13,7 @@ from redis.exceptions import ResponseError
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.replies import text
 from gateway.lanes.scripts import load
-from gateway.ports import TopicEntry, Unread
-from schemas.topics import FIELD, GROUP
+from schemas.topics import FIELD, GROUP, TopicEntry, Unread
 
 _FIELD = FIELD.encode()
 

@@ -17,9 +17,8 @@ from gateway.journal.store import Store
 from gateway.journal.writer import Heard, Terms, Writer
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.topic_reader import TopicReader, unread
-from gateway.ports import TopicEntry
 from gateway.settings import Settings
-from schemas.topics import GROUP, Shard
+from schemas.topics import GROUP, Shard, TopicEntry
 from tests.journal_examples import Story, told
 from tests.served import Served, assert_problem, bearer, journalling, people, served
 from tests.shell import Shell

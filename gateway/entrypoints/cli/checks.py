@@ -21,9 +21,8 @@ from gateway.entrypoints.cli import client
 from gateway.journal import schema
 from gateway.journal.database import Away, Database, Misplaced, Missing
 from gateway.lanes.checkup import OLDEST, Facts, behind, checkup
-from gateway.ports import Unread
 from gateway.settings import LOOPBACK, Settings
-from schemas.topics import GROUP, Topics
+from schemas.topics import GROUP, Topics, Unread
 
 LOW_DISK, NO_DISK = 1 << 30, 200 << 20
 """Bytes free below which there is a warning, and a failure."""
