@@ -25,11 +25,13 @@ BUSY_MS = 5000
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 _PRAGMAS = (
+    f"PRAGMA busy_timeout={BUSY_MS}",
+    "PRAGMA cache_size=-65536",
+)
+_WRITING = (
     "PRAGMA auto_vacuum=INCREMENTAL",  # heard only before the first table is made
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
-    f"PRAGMA busy_timeout={BUSY_MS}",
-    "PRAGMA cache_size=-65536",
 )
 
 
@@ -139,7 +141,7 @@ def _sqlite(url: URL, *, writes: bool) -> AsyncEngine:
     def connected(connection: Any, _: object) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself: see below
         cursor = connection.cursor()
-        for pragma in _PRAGMAS if writes else (*_PRAGMAS[3:], "PRAGMA query_only=ON"):
+        for pragma in (*_PRAGMAS, *(_WRITING if writes else ("PRAGMA query_only=ON",))):
             cursor.execute(pragma)
         cursor.close()
 

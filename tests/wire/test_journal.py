@@ -304,8 +304,7 @@ async def test_a_flushed_redis_does_not_stop_it(redis: "Redis", redis_url: str, 
 async def test_a_database_that_is_locked_is_waited_for_and_nothing_is_acknowledged(
     redis: "Redis", redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.journal.database.BUSY_MS", 100)
-    monkeypatch.setattr("gateway.journal.database._PRAGMAS", ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL"))
+    monkeypatch.setattr("gateway.journal.database._PRAGMAS", ("PRAGMA busy_timeout=100",))
     settings = journal_settings(redis_url, tmp_path / "data")
     async with journalling(settings) as joined:
         other = Database(settings.journal, writes=True)

@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, func, inspect, select, text
 
+from gateway import journal_role
 from gateway.journal import schema
 from gateway.journal.calls import CallFilter, Calls
 from gateway.journal.database import Away, Database, Misplaced, Missing, url_of
@@ -115,7 +116,9 @@ async def test_the_migrations_make_the_tables_that_the_code_knows(database: Data
 
 async def test_several_that_start_at_once_migrate_once(url: str) -> None:
     several = [Database(url, writes=True) for _ in range(4)]
-    assert await asyncio.gather(*map(schema.migrate, several)) == [schema.newest()] * 4
+    # A locked file is waited for, as the journal's process waits.
+    assert await asyncio.gather(*(journal_role.migrated(one, asyncio.Event()) for one in several)) == [True] * 4
+    assert await schema.stands_on(several[0]) == schema.newest()
     for one in several:
         await one.close()
 
