@@ -15,6 +15,7 @@ import uvloop
 
 from gateway import roles, telemetry
 from gateway.embedded_redis import EmbeddedRedis, EmbeddedRedisError, Restart
+from gateway.journal.database import Database
 from gateway.settings import Settings
 from gateway.supervisor import Program, Supervisor
 
@@ -99,7 +100,7 @@ def _welcome(settings: Settings, server: EmbeddedRedis | None) -> str:
         f"  Data     {settings.data.absolute()}",
         f"  Tools    sluice connectors ls        ({', '.join(str(path) for path in settings.connectors)})",
         f"  Workers  {settings.workers}",
-        f"  Journal  {without_password(settings.journal)}",
+        f"  Journal  {Database(settings.journal, writes=False).name}",
         "Ctrl-C stops it.",
     ]
     return "\n".join(lines)
