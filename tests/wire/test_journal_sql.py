@@ -259,10 +259,7 @@ FILTERS: list[tuple[CallFilter, Callable[[Story], bool]]] = [
         CallFilter(confidence_from=0.2, confidence_below=0.5, state="completed"),
         lambda s: s.confidence is not None and 0.2 <= s.confidence < 0.5 and s.failure is None,
     ),
-    (
-        CallFilter(since_us=START_US + 40_000, until_us=START_US + 80_000),
-        lambda s: 20 <= s.number < 40,
-    ),
+    (CallFilter(since_us=START_US + 40_000, until_us=START_US + 80_000), lambda s: 20 <= s.number < 40),
     (CallFilter(text="vendor CLOSED"), lambda s: s.failure is not None),
     (CallFilter(text="connection 35"), lambda s: s.number == 35),
     (
