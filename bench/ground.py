@@ -40,6 +40,17 @@ async def memory(redis: "Redis") -> int:
     return int(info["used_memory"])
 
 
+def machine(date: str) -> dict[str, str]:
+    """Say on what a run was made, without any server."""
+    return {
+        "date": date,
+        "commit": _commit(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
 async def facts(redis: "Redis", date: str) -> dict[str, str]:
     """Return what a figure depends on."""
     info: dict[str, Any] = await redis.info("server")

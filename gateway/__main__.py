@@ -6,7 +6,10 @@ from gateway.entrypoints import cli
 from gateway.entrypoints.cli import Roles, lazily
 
 ROLES = Roles(
-    up=lazily("gateway.together", "up"), worker=lazily("gateway.roles", "worker"), api=lazily("gateway.roles", "serve")
+    up=lazily("gateway.together", "up"),
+    worker=lazily("gateway.roles", "worker"),
+    api=lazily("gateway.roles", "serve"),
+    journal=lazily("gateway.journal_role", "journal"),
 )
 
 

@@ -33,14 +33,18 @@ from gateway.flow.intake import Intake
 from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
 from gateway.flow.settlements import Tried
-from gateway.flow.status import Status
+from gateway.flow.status import NOBODY, Finale, Seen, Status
 from gateway.guards import Common, Guarding, open_guards
+from gateway.journal.calls import Calls
+from gateway.journal.database import Database, Missing
+from gateway.journal.follow import Following
 from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
 from gateway.lanes.reviews import Reviews
 from gateway.lanes.signals import Signals
+from gateway.lanes.topic_tail import TopicTail
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
 from gateway.policy.plans import plans
@@ -66,6 +70,23 @@ def ambient(role: str) -> Ambient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The reading side of the journal."""
+
+    database: Database
+    calls: Calls
+    following: Following
+
+    async def remembered(self, call: str) -> Seen:
+        """Return how a call ended that Redis has forgotten; raises `Away`."""
+        try:
+            kept = await self.calls.ended(call)
+        except Missing:
+            return NOBODY
+        return NOBODY if kept is None else (Finale(data=kept.data, attempts=kept.attempts), kept.agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """One process's parts, joined."""
 
@@ -86,6 +107,7 @@ class Gateway:
     guarding: Guarding
     echoes: Echoes
     approvals: Approvals
+    history: History
 
 
 @asynccontextmanager
@@ -98,7 +120,16 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         stack.callback(asyncio.create_task(signals.listen()).cancel)
         sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
-        yield _joined(common, guarding, signals, letters)
+        history = _history(common)
+        stack.push_async_callback(history.database.close)
+        yield _joined(common, guarding, signals, letters, history)
+
+
+def _history(common: Common) -> History:
+    database = Database(common.settings.journal, writes=False)
+    calls = Calls(database)
+    following = Following(calls, TopicTail(common.listener, common.topics.events), common.ambient.monotonic)
+    return History(database=database, calls=calls, following=following)
 
 
 async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Common:
@@ -125,7 +156,7 @@ async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) ->
     )
 
 
-def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters) -> Gateway:
+def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters, history: History) -> Gateway:
     settings, around, lanes, catalog = common.settings, common.ambient, common.lanes, common.catalog
     echoes = Echoes()
     parts = Parts(
@@ -156,11 +187,12 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         catalog=catalog,
         intake=intake,
         delivery=delivery,
-        status=Status(lanes, delivery, signals.settled, around),
+        status=Status(lanes, delivery, signals.settled, around, history.remembered),
         alerts=common.alerts,
         guarding=guarding,
         echoes=echoes,
         approvals=Approvals(reviewing, around),
+        history=history,
     )
 
 

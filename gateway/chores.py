@@ -43,7 +43,8 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         wait_us, keep_us = int(settings.foreign_wait * 1e6), int(settings.keep_events * 1e6)
         await gateway.lanes.trim(gateway.topics.calls, GROUP, keep_us=0, wait_us=wait_us)
         for stream in (gateway.topics.results, gateway.topics.events):
-            await gateway.lanes.trim(stream, "", keep_us=keep_us, wait_us=wait_us)
+            # What the journal has not written stays, however long that takes.
+            await gateway.lanes.trim(stream, GROUP, keep_us=keep_us, wait_us=wait_us)
 
     return [
         Chore(name="beat", every_s=settings.beat_every, run=gateway.fleet.beat),

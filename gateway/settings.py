@@ -23,7 +23,9 @@ class Settings(BaseSettings):
 
     redis_url: str | None = Field(None, description="Redis of the working state; unset = the embedded server.")
     bus_url: str | None = Field(None, description="Where events travel; unset = the same Redis.")
-    journal_url: str | None = Field(None, description="Where the journal will write; not used in this version.")
+    journal_url: str | None = Field(
+        None, description="The journal's database, sqlite:///PATH or postgresql://…; unset = $SLUICE_DATA/journal.db."
+    )
     data: Path = Field(Path(".sluice"), description="Directory of everything that is kept on disk.")
     connectors: Annotated[list[Path], NoDecode] = Field(
         [Path("connectors.d")], description="Files or directories with manifests, separated by ':'."
@@ -84,7 +86,7 @@ class Settings(BaseSettings):
     answer_ttl: int = Field(
         86_400,
         ge=1,
-        description="Seconds an answer stays in Redis; as long as its key, until a journal can answer instead.",
+        description="Seconds an answer stays in Redis, for duplicates on the bus; over HTTP the journal answers afterwards.",
     )
     scope_ttl: int = Field(86_400, ge=1, description="Seconds an idempotency key is remembered after its call ended.")
     keep_events: int = Field(86_400, ge=1, description="Seconds results and lifecycle events stay on their topics.")
@@ -97,6 +99,28 @@ class Settings(BaseSettings):
     )
     retry_longest: float = Field(30.0, gt=0, description="Seconds an exhausted retry budget delays a retry at most.")
     blob_cap: int = Field(1_073_741_824, ge=0, description="Bytes all blob files may take together.")
+    journal_batch: int = Field(
+        500, ge=1, le=10_000, description="Entries of a topic that the journal writes in one transaction at most."
+    )
+    journal_flush: float = Field(
+        0.02, ge=0, le=5, description="Seconds a small batch of the journal waits for company before it is committed."
+    )
+    journal_result_bytes: int = Field(
+        65_536, ge=0, description="Bytes of a result that the journal keeps; a larger one is left out and said to be."
+    )
+    journal_keep_done: float = Field(
+        7.0,
+        ge=0,
+        description="Days a call stays in the journal after it completed or was ended on purpose; 0: for ever.",
+    )
+    journal_keep_failed: float = Field(
+        30.0,
+        ge=0,
+        description="Days a call that left a letter, or never ended, stays in the journal; while its letter is open, longer.",
+    )
+    journal_keep_letters: float = Field(
+        30.0, ge=0, description="Days a letter stays in the journal after it was decided; an open one stays."
+    )
     redis_wait: float = Field(0.2, gt=0, description="Seconds between tries while Redis is away.")
 
     @field_validator("connectors", mode="before")
@@ -127,6 +151,11 @@ class Settings(BaseSettings):
     def state_url(self) -> str:
         """The URL of the working state's Redis."""
         return self.redis_url or f"unix://{self.socket.absolute()}"
+
+    @property
+    def journal(self) -> str:
+        """The URL of the journal's database."""
+        return self.journal_url or f"sqlite:///{self.data.absolute() / 'journal.db'}"
 
     def environment(self) -> dict[str, str]:
         """Render what was set as `SLUICE_…` variables for a child process; secrets travel by the inherited ones alone."""

@@ -24,6 +24,7 @@ from connectors.breaking.breakers import Changed, told
 from connectors.breaking.standing import State
 from gateway.ports import Gauges
 from schemas.lifecycle import HoldReason
+from schemas.topics import Unread
 
 log = structlog.get_logger()
 
@@ -79,6 +80,10 @@ FINDINGS = Name(
     "Differences between answers and their contracts that were new, by level.",
     ("connector", "operation", "level"),
 )
+JOURNAL_ROWS = Name("sluice_journal_rows_total", "Rows that the journal added or changed.", ("table",))
+JOURNAL_UNREAD = Name("sluice_journal_unread", "Entries of a topic that are not in the journal yet.", ("topic",))
+JOURNAL_LAG = Name("sluice_journal_lag_seconds", "Age of the oldest entry that is not in the journal yet.")
+JOURNAL_SKIPPED = Name("sluice_journal_skipped_total", "Entries that are no events, or that the database refused.")
 BUILD = Name("sluice_build_info", "Always 1; the labels say what runs.", ("version", "python"))
 NAMES: Final = (
     CALLS,
@@ -97,6 +102,10 @@ NAMES: Final = (
     GATES,
     BREAKER,
     BREAKER_MOVES,
+    JOURNAL_ROWS,
+    JOURNAL_UNREAD,
+    JOURNAL_LAG,
+    JOURNAL_SKIPPED,
     BUILD,
 )
 
@@ -111,6 +120,12 @@ _refusals = Counter(REFUSALS.name, REFUSALS.help, REFUSALS.labels)
 # Every process hears of a change; of several that know a breaker, the one that heard last is right.
 _breaker = Gauge(BREAKER.name, BREAKER.help, BREAKER.labels, multiprocess_mode="livemostrecent")
 _breaker_moves = Counter(BREAKER_MOVES.name, BREAKER_MOVES.help, BREAKER_MOVES.labels)
+_journal_rows = Counter(JOURNAL_ROWS.name, JOURNAL_ROWS.help, JOURNAL_ROWS.labels)
+_journal_unread = Gauge(
+    JOURNAL_UNREAD.name, JOURNAL_UNREAD.help, JOURNAL_UNREAD.labels, multiprocess_mode="livemostrecent"
+)
+_journal_lag = Gauge(JOURNAL_LAG.name, JOURNAL_LAG.help, multiprocess_mode="livemostrecent")
+_journal_skipped = Counter(JOURNAL_SKIPPED.name, JOURNAL_SKIPPED.help)
 _BREAKER_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
@@ -149,6 +164,26 @@ def record_finding(tool: str, level: str) -> None:
 def record_refusal(failure: str) -> None:
     """Count one call that was refused on its way in."""
     _refusals.labels(failure).inc()
+
+
+def record_journal(rows: Mapping[str, int]) -> None:
+    """Count rows that a commit of the journal added or changed, by table."""
+    for table, count in rows.items():
+        _journal_rows.labels(table).inc(count)
+
+
+def record_skipped() -> None:
+    """Count one entry that the journal could not take."""
+    _journal_skipped.inc()
+
+
+def record_unread(topics: Iterable[Unread], now_us: int) -> None:
+    """Note how far the journal is behind."""
+    oldest_us = now_us
+    for one in topics:
+        _journal_unread.labels(one.topic).set(one.entries)
+        oldest_us = min(oldest_us, one.oldest_us or now_us)
+    _journal_lag.set((now_us - oldest_us) / 1_000_000)
 
 
 def record_breaker(changed: Changed) -> None:

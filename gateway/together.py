@@ -15,6 +15,7 @@ import uvloop
 
 from gateway import roles, telemetry
 from gateway.embedded_redis import EmbeddedRedis, EmbeddedRedisError, Restart
+from gateway.journal.database import Database
 from gateway.settings import Settings
 from gateway.supervisor import Program, Supervisor
 
@@ -75,7 +76,7 @@ def _programs(settings: Settings) -> list[Program]:
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(mode=0o700)
     environment = {**os.environ, **settings.environment(), telemetry.MULTIPROCESS: str(metrics.absolute())}
-    names = ["api", *(f"worker-{number}" for number in range(1, settings.workers + 1))]
+    names = ["api", "journal", *(f"worker-{number}" for number in range(1, settings.workers + 1))]
     return [
         Program(name=name, command=[sys.executable, "-m", "gateway", name.partition("-")[0]], environment=environment)
         for name in names
@@ -99,6 +100,7 @@ def _welcome(settings: Settings, server: EmbeddedRedis | None) -> str:
         f"  Data     {settings.data.absolute()}",
         f"  Tools    sluice connectors ls        ({', '.join(str(path) for path in settings.connectors)})",
         f"  Workers  {settings.workers}",
+        f"  Journal  {Database(settings.journal, writes=False).name}",
         "Ctrl-C stops it.",
     ]
     return "\n".join(lines)

@@ -13,6 +13,14 @@ def stamp(at: datetime) -> str:
     return at.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
+def read(text: str) -> datetime:
+    """Return the moment of an RFC 3339 text; `ValueError` when it is none, or names no zone."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("it names no zone")
+    return found
+
+
 def moment(us: int) -> datetime:
     """Return microseconds since the epoch as a moment in UTC; `OverflowError` outside of the years 1 to 9999."""
     return EPOCH + timedelta(microseconds=us)

@@ -61,3 +61,24 @@ class Shard:
     def answer(self, call: str) -> str:
         """The stored answer of a call that ended."""
         return self.key(f"answer:{call}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicEntry:
+    """One entry of a topic, as it was read and not yet acknowledged."""
+
+    topic: str
+    id: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """How far our group is behind on one topic."""
+
+    topic: str
+    entries: int
+    """Unread, and read but not acknowledged."""
+    consumers: int
+    oldest_us: int | None
+    """When the oldest of them was written."""

@@ -10,6 +10,11 @@ def valid(traceparent: object) -> str | None:
     return traceparent if isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent) else None
 
 
+def trace_id(traceparent: str | None) -> str | None:
+    """Return the part that is the same from the event to the vendor: 32 hex digits."""
+    return None if valid(traceparent) is None or traceparent is None else traceparent.split("-")[1]
+
+
 def child(traceparent: str, span: str) -> str:
     """Return the same trace with `span` (16 hex digits) as the parent of what follows."""
     version, trace, _, flags = traceparent.split("-")

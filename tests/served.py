@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 import uvicorn
 
-from gateway import roles
-from gateway.app import Gateway, open_gateway
+from gateway import journal_role, roles
+from gateway.app import Gateway, ambient, open_gateway
 from gateway.chores import check_epoch, chores
 from gateway.entrypoints import api
 from gateway.entrypoints.worker import keep_house
@@ -70,9 +70,9 @@ def assert_problem(answer: httpx2.Response, status: int, failure: str | None) ->
 
 @asynccontextmanager
 async def served(
-    redis_url: str, data: Path, manifests: str, *, works: bool = True, **more: Any
+    redis_url: str, data: Path, manifests: str, *, works: bool = True, journals: bool = False, **more: Any
 ) -> AsyncIterator[Served]:
-    """Serve; without `works` calls are stored and nobody claims them."""
+    """Serve; without `works` calls are stored and nobody claims them; with `journals` a journal is written."""
     data.mkdir(mode=0o700, exist_ok=True)
     file = data / "manifests.yaml"
     file.write_text(manifests, encoding="utf-8")
@@ -82,9 +82,27 @@ async def served(
         await gateway.fleet.ensure_group(gateway.topics.calls)
         if works:
             await stack.enter_async_context(_working(gateway))
+        if journals:
+            await stack.enter_async_context(journalling(settings))
         url = await stack.enter_async_context(listening(api.build(roles._api_parts(gateway))))
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False))
         yield Served(url=url, gateway=gateway, http=http)
+
+
+@asynccontextmanager
+async def journalling(settings: Settings) -> AsyncIterator[journal_role.Joined]:
+    """Write a journal, as its own process would."""
+    async with contextlib.AsyncExitStack() as stack:
+        joined = await journal_role.join(stack, settings, ambient("journal"))
+        await journal_role.migrated(joined.database, asyncio.Event())
+        house = [asyncio.create_task(keep_house(chore)) for chore in joined.chores]
+        writing = asyncio.create_task(joined.writer.run())
+        yield joined
+        joined.writer.stop()
+        await writing
+        for task in house:
+            task.cancel()
+        await asyncio.gather(*house, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -40,14 +40,27 @@ View = CallStatus | Finale | None
 Seen = tuple[View, str | None]
 """A call's view and the agent it belongs to; (None, None) when nobody knows it."""
 
+NOBODY: Seen = (None, None)
+
+
+async def nothing(_: str) -> Seen:
+    """Remember no call: for a gateway without a journal."""
+    return NOBODY
+
 
 class Status:
     """The use-case; one instance a process."""
 
     def __init__(
-        self, queue: StatusQueue, delivery: Delivery, settled: Callable[[str, float], Awaitable[None]], ambient: Ambient
+        self,
+        queue: StatusQueue,
+        delivery: Delivery,
+        settled: Callable[[str, float], Awaitable[None]],
+        ambient: Ambient,
+        remembered: Callable[[str], Awaitable[Seen]] = nothing,
     ) -> None:
-        """`settled(call, timeout_s)` returns when the call may have ended."""
+        """`settled(call, timeout_s)` returns when the call may have ended; `remembered` knows calls that the queue has forgotten."""
+        self._remembered = remembered
         self._queue = queue
         self._delivery = delivery
         self._settled = settled
@@ -59,7 +72,7 @@ class Status:
         """Return what can be said of the call now."""
         known = await self._queue.inspect(call)
         if known is None:
-            return None, None
+            return await self._remembered(call)
         if isinstance(known, Ended):
             data = _decode_any(known.event)["data"]
             return Finale(data=data, attempts=_decode_any(known.attempts)), _agent(data)

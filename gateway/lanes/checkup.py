@@ -1,6 +1,7 @@
 """What a Redis tells about itself, for `sluice doctor`: version, durability, eviction, the consumer group. Only reads."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,7 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.lanes.connect import connect
-from schemas.topics import GROUP
+from gateway.lanes.topic_reader import unread
+from schemas.topics import GROUP, Unread
 
 UNANSWERED: Final = (RedisError,)
 """Whatever comes instead of an answer: away, loading, read-only, out of memory."""
@@ -59,6 +61,15 @@ async def checkup(url: str, stream: str) -> Facts | str:
         policy=config.get("maxmemory-policy"),
         group=group,
     )
+
+
+async def behind(url: str, topics: Sequence[str]) -> list[Unread] | None:
+    """Say how far our group is behind on each topic; None: the server does not answer."""
+    try:
+        async with connect(url, timeout_s=3.0) as redis:
+            return await unread(redis, topics)
+    except (RedisError, OSError, ValueError):
+        return None
 
 
 async def _config(redis: Redis) -> dict[str, str]:

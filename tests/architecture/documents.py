@@ -120,7 +120,7 @@ def root() -> Any:
     def role(_: Settings) -> int:
         return 0
 
-    return typer.main.get_command(cli.build(cli.Roles(up=role, worker=role, api=role)))
+    return typer.main.get_command(cli.build(cli.Roles(up=role, worker=role, api=role, journal=role)))
 
 
 def exists(words: Sequence[str]) -> bool:

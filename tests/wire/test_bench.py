@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from bench import lanes
+from bench import journal, lanes
 from bench.memory import take_in
 from bench.report import HEADINGS, Line, markdown, write
 from schemas.topics import Shard, Topics
@@ -44,11 +44,23 @@ def test_a_quick_run_of_lanes_gives_the_whole_table_and_leaves_the_document_alon
     assert lanes.DOCUMENT.read_bytes() == before
 
 
+def test_a_quick_run_of_journal_keeps_its_gates_and_leaves_the_document_alone() -> None:
+    before = journal.DOCUMENT.read_bytes()
+    command = [sys.executable, "-m", "bench", "journal", "--quick", "--date", "2026-11-20"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    table, facts = ran.stdout.rstrip().split("\n\n")
+    rows = table.splitlines()
+    assert [row[:28].rstrip() for row in rows[2:]] == [name for name, _ in journal.questions(20_000)]
+    assert max(map(len, rows)) <= 80
+    assert "calls: 20,000, with 60,000 events" in facts
+    assert journal.DOCUMENT.read_bytes() == before
+
+
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     command = [sys.executable, "-m", "bench", "lane"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 2
-    assert "there is no `lane`; there is lanes" in ran.stderr
+    assert "there is no `lane`; there is journal, lanes" in ran.stderr
 
 
 def test_the_document_keeps_its_prose_and_gets_the_new_block(tmp_path: Path) -> None:

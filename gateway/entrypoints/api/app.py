@@ -18,12 +18,14 @@ from gateway.entrypoints.api import (
     contracts,
     document,
     elsewhere,
+    history,
     lanes,
     probes,
 )
 from gateway.entrypoints.api.parts import ApiParts, Check
 from gateway.entrypoints.api.problems import MEDIA_TYPE, Kind, Problem, ProblemError, headers, plain, refused
 from gateway.entrypoints.api.readiness import Gate
+from gateway.journal.database import Away, Missing
 from gateway.lanes.checkup import UNANSWERED
 from schemas.codec import encode
 from schemas.failure import Failure
@@ -38,6 +40,7 @@ Http = Request[Any, Any, Any]
 def build(parts: ApiParts) -> Litestar:
     """Return the application; it owns no connection and no task, whoever serves it does."""
     private: list[ControllerRouterHandler] = [calls.publish, calls.show, calls.cancel]
+    private += history.ROUTES
     private += [lanes.ls, lanes.show, lanes.pause, lanes.resume]
     private += [breakers.ls, breakers.keep_open, breakers.keep_closed, breakers.auto]
     private += connections.ROUTES
@@ -58,6 +61,7 @@ def build(parts: ApiParts) -> Litestar:
             ProblemError: _problem,
             HTTPException: _framework,
             **dict.fromkeys(UNANSWERED, _away),
+            Away: _journal_away,
             Exception: _bug,
         },
         openapi_config=document.config(),
@@ -98,6 +102,14 @@ def _framework(request: Http, error: HTTPException) -> Response[bytes]:
 def _away(_: Http, error: Exception) -> Response[bytes]:
     log.warning("api.redis_away", error=f"{type(error).__name__}: {error}")
     return _answer(plain(Kind.NOT_READY, "the queue (Redis) does not answer", action="Try again; then: sluice doctor"))
+
+
+def _journal_away(_: Http, error: Exception) -> Response[bytes]:
+    log.warning("api.journal_away", error=f"{type(error).__name__}: {error}")
+    detail = "there is no journal yet" if isinstance(error, Missing) else "the journal's database does not answer"
+    return _answer(
+        plain(Kind.NOT_READY, detail, action="sluice journal     (or sluice up, which runs one); then: sluice doctor")
+    )
 
 
 def _bug(request: Http, error: Exception) -> Response[bytes]:

@@ -102,6 +102,35 @@ SHOWN: Mapping[int, ResponseSpec] = {
     202: _waits("The call waits or runs"),
     **_says_no(400, 401, 403, 404, 503),
 }
+CALL_EXAMPLE = {
+    "call": "01JCW3H5N0000000000000000A",
+    "tool": "crm.contacts.create",
+    "connection": "crm-main",
+    "agent": "research-7",
+    "session": "run-42",
+    "idempotency_key": "run-42/step-3",
+    "state": "completed",
+    "effect": "executed",
+    "error": None,
+    "message": None,
+    "fingerprint": None,
+    "dead_letter": None,
+    "confidence": 0.82,
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "accepted": "2026-11-20T09:00:00.001000Z",
+    "ended": "2026-11-20T09:00:00.100000Z",
+    "deadline": "2026-11-21T09:00:00.001000Z",
+    "attempts": 1,
+    "http_status": 201,
+    "queued_ms": 3,
+    "duration_ms": 96,
+    "contract": "ok",
+    "replay_of": None,
+    "root": None,
+    "summary": "Done on the first attempt.",
+}
+LISTED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 503)
+FOLLOWED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 503)
 CANCELLED: Mapping[int, ResponseSpec] = {
     200: _ended("The call is withdrawn"),
     **_says_no(401, 403, 404, 409, 503),

@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler
 from gateway.entrypoints.api.connections import AuthorizeBody, RedeemBody, SetBody
 from gateway.entrypoints.api.contracts import JudgeBody
 from gateway.entrypoints.api.described import ATTEMPT_EXAMPLE, PAUSE_EXAMPLE, REQUEST_EXAMPLE, RESUME_EXAMPLE
+from gateway.entrypoints.api.history import FILTERS
 from gateway.entrypoints.api.lanes import PauseBody, ResumeBody
 from schemas.codec import encode
 from schemas.tool_call import ToolCallData
@@ -78,10 +79,22 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
         _parameter("tool", "query", {"type": "string"}, "Only this tool.")
     )
-    lanes = [*_lanes(paths), *_connections(paths), *_contracts(paths)]
+    lanes = [*_history(paths), *_lanes(paths), *_connections(paths), *_contracts(paths)]
     for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"], *lanes):
         operation["security"] = [{"bearer": []}]
     return document
+
+
+def _history(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what the lists of calls and of events take, and return them."""
+    ls, events = paths["/v1/calls"]["get"], paths["/v1/calls/{call_id}/events"]["get"]
+    ls.setdefault("parameters", []).extend(
+        _parameter(name, "query", {"type": kind}, told) for name, (kind, told) in FILTERS.items()
+    )
+    events["parameters"].append(
+        _header("Last-Event-ID", {"type": "string"}, "The last event that was read: what follows it is told.")
+    )
+    return [ls, events]
 
 
 def _lanes(paths: dict[str, Any]) -> list[dict[str, Any]]:

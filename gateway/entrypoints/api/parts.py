@@ -14,6 +14,8 @@ from gateway.flow.contract_control import ContractControl
 from gateway.flow.intake import Intake
 from gateway.flow.lane_control import LaneControl
 from gateway.flow.status import Status
+from gateway.journal.calls import Calls
+from gateway.journal.follow import Following
 from gateway.ports import Ambient, Gauges
 
 
@@ -32,6 +34,8 @@ class ApiParts:
 
     intake: Intake
     status: Status
+    history: Calls
+    following: Following
     lanes: LaneControl
     breakers: BreakerControl
     connections: ConnectionControl

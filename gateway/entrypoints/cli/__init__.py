@@ -31,6 +31,7 @@ Exit codes: 0 ok · 1 failed · 2 usage · 3 not found · 4 key missing or wrong
   sluice up                               everything on this machine
   sluice call crm.contacts.get -a id=c1   one call and its result
   sluice publish events.jsonl             many calls
+  sluice calls ls --since 30m             what happened
   sluice lanes ls                         what waits, and why
   sluice doctor                           what is wrong, and the fix
 """

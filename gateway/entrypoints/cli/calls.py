@@ -8,8 +8,8 @@ from urllib.parse import quote, urlencode
 import typer
 from ulid import ULID
 
-from gateway.entrypoints.cli import arguments, options
-from gateway.entrypoints.cli.output import Exit, Format, say, show_one, span, stop
+from gateway.entrypoints.cli import arguments, history, options
+from gateway.entrypoints.cli.output import Exit, Format, chosen, say, show_one, span, stop
 
 MAX_WAIT_S = 60
 """Longest wait of one request; longer waits are several requests."""
@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     """Add `call` and `calls`."""
     app.command()(call)
     several = typer.Typer(help="Look at calls and withdraw them.", no_args_is_help=True)
+    history.register(several)
     several.command()(show)
     several.command()(cancel)
     app.add_typer(several, name="calls")
@@ -85,7 +86,7 @@ def call(
 
 
 def show(call_id: CallId, wait: Wait = 0.0, output: options.Output = None) -> None:
-    """Show a call: where it is and why, or how it ended.
+    """Show a call: where it is and why, or how it ended, and what happened to it.
 
     \b
     Examples:
@@ -94,6 +95,9 @@ def show(call_id: CallId, wait: Wait = 0.0, output: options.Output = None) -> No
     """
     status, answer = _wait(call_id, time.monotonic() + wait)
     show_one(answer, output, table=summary(status, answer))
+    if chosen(output) is Format.TABLE:
+        for line in history.lines(history.timeline(call_id) or []):
+            typer.echo(line)
 
 
 def cancel(call_id: CallId, output: options.Output = None) -> None:

@@ -18,12 +18,17 @@ from dlq.keys import FILE as KEY_FILE
 from gateway import redis_programs
 from gateway.embedded_redis import SOCKET_PATH_BYTES
 from gateway.entrypoints.cli import client
-from gateway.lanes.checkup import OLDEST, Facts, checkup
+from gateway.journal import schema
+from gateway.journal.database import Away, Database, Misplaced, Missing
+from gateway.lanes.checkup import OLDEST, Facts, behind, checkup
 from gateway.settings import LOOPBACK, Settings
-from schemas.topics import GROUP, Topics
+from schemas.topics import GROUP, Topics, Unread
 
 LOW_DISK, NO_DISK = 1 << 30, 200 << 20
 """Bytes free below which there is a warning, and a failure."""
+
+BEHIND = 10_000
+"""Entries that the journal has not written beyond which there is a warning."""
 
 SHOWN = 20
 """Manifest problems that are listed; `lint` lists them all."""
@@ -52,6 +57,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_data(settings),
         *_keys(settings),
         *asyncio.run(_redis(settings)),
+        *asyncio.run(_journal(settings)),
         *_declared(settings),
         *_api(settings),
     ]
@@ -110,6 +116,43 @@ async def _redis(settings: Settings) -> list[Finding]:
             return [*findings, Finding("bus", "fail", there, "Start it, or correct SLUICE_BUS_URL.")]
         bus = there
     return [*findings, *_group(bus, topics.calls)]
+
+
+async def _journal(settings: Settings) -> list[Finding]:
+    try:
+        database = Database(settings.journal, writes=False)
+    except Misplaced as error:
+        return [Finding("journal", "fail", str(error), "Correct SLUICE_JOURNAL_URL.")]
+    try:
+        step = await schema.stands_on(database)
+    except Missing:
+        step = None
+    except Away as error:
+        fix = "Start it, or correct SLUICE_JOURNAL_URL."
+        return [Finding("journal", "fail", f"{database.name}: {error}", fix)]
+    finally:
+        await database.close()
+    if step is None:
+        detail = f"{database.name} has no tables yet: no journal has started"
+        return [Finding("journal", "warn", detail, "sluice journal     (or: sluice up)")]
+    if step != schema.newest():
+        detail = f"{database.name} stands on step {step}, this version needs {schema.newest()}"
+        return [Finding("journal", "fail", detail, "Restart the journal, it migrates: sluice journal (or: sluice up)")]
+    topics = Topics(settings.topic_prefix)
+    return [
+        _in_step(database.name, step, await behind(settings.state_url, [topics.events, topics.results, topics.letters]))
+    ]
+
+
+def _in_step(name: str, step: str, found: list[Unread] | None) -> Finding:
+    if found is None:
+        return Finding("journal", "ok", f"{name}, step {step}; how far it is behind only Redis knows")
+    entries = sum(one.entries for one in found)
+    if entries > BEHIND:
+        return Finding(
+            "journal", "warn", f"{name}, step {step}; {entries} entries behind", "Is it running? sluice journal"
+        )
+    return Finding("journal", "ok", f"{name}, step {step}; {entries} entries behind")
 
 
 async def _unreachable(settings: Settings, why: str) -> Finding:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import httpx2
@@ -72,6 +73,42 @@ def ask(
     except (httpx2.TransportError, UnicodeEncodeError) as error:
         stop(Exit.UNAVAILABLE, f"{url} did not answer: {type(error).__name__} {error}".rstrip(), "sluice doctor")
     return answer.status_code, _body(answer, url)
+
+
+def maybe(method: str, path: str, *, headers: dict[str, str]) -> dict[str, Any] | None:
+    """Send one request whose answer is only an addition; None when it is no."""
+    key = os.environ.get(KEY)
+    sent = {**({"Authorization": f"Bearer {key}"} if key else {}), **headers}
+    url = base_url()
+    try:
+        with httpx2.Client(timeout=SLACK_S, trust_env=not is_loopback(url)) as client:
+            answer = client.request(method, url + path, headers=sent)
+            body = answer.json() if answer.is_success else None
+    except (httpx2.TransportError, json.JSONDecodeError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def stream(path: str, *, last: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the events of a stream behind `last`, until it ends or breaks; ends the command when the answer is no."""
+    url, key = base_url(), os.environ.get(KEY)
+    sent = {"Accept": "text/event-stream", **({"Authorization": f"Bearer {key}"} if key else {})}
+    sent |= {"Last-Event-ID": last} if last else {}
+    try:
+        with (
+            httpx2.Client(timeout=httpx2.Timeout(SLACK_S, read=60.0), trust_env=not is_loopback(url)) as client,
+            client.stream("GET", url + path, headers=sent) as answer,
+        ):
+            if answer.status_code >= 400:
+                answer.read()
+                _body(answer, url)
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    yield json.loads(line.removeprefix("data: "))
+    except httpx2.ConnectError:
+        stop(Exit.UNAVAILABLE, f"Nothing answers at {url}.", "sluice up     (or set SLUICE_URL)")
+    except httpx2.TransportError as error:
+        say(f"The stream broke off ({type(error).__name__}); asking for the rest.")
 
 
 def _body(answer: httpx2.Response, url: str) -> dict[str, Any]:

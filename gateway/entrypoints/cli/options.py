@@ -14,7 +14,9 @@ Redis = Annotated[
     str | None, typer.Option("--redis", metavar="URL", help="Redis of the working state; default: the embedded one.")
 ]
 Bus = Annotated[str | None, typer.Option("--bus", metavar="URL", help="Where events travel; default: the same Redis.")]
-Journal = Annotated[str | None, typer.Option("--journal", metavar="URL", help="Where the journal will write.")]
+Journal = Annotated[
+    str | None, typer.Option("--journal", metavar="URL", help="The journal's database; default: a file.")
+]
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="What is kept on disk; default: ./.sluice.")]
 Connectors = Annotated[
     list[Path] | None,

@@ -23,6 +23,7 @@ class Roles:
     up: Role
     worker: Role
     api: Role
+    journal: Role
 
 
 def lazily(module: str, name: str) -> Role:
@@ -35,7 +36,7 @@ def lazily(module: str, name: str) -> Role:
     return run
 
 
-_UP = """Run everything on this machine: embedded Redis, API, workers.
+_UP = """Run everything on this machine: embedded Redis, API, workers, journal.
 
 \b
 Examples:
@@ -49,6 +50,15 @@ _WORKER = """Run one worker: it takes events in, claims calls, delivers them.
 Example:
   sluice worker --redis redis://redis:6379/0 --data /var/lib/sluice
 """
+_JOURNAL = """Run the journal: it writes what happens into a database, so that it can be asked for.
+
+It makes and migrates its tables by itself. Several may run; each entry is written once.
+
+\b
+Examples:
+  sluice journal --redis redis://redis:6379/0
+  sluice journal --journal postgresql://sluice@db/sluice
+"""
 _API = """Run the HTTP API.
 
 \b
@@ -58,8 +68,14 @@ Example:
 
 
 def register(app: typer.Typer, given: Roles) -> None:
-    """Add `up`, `worker` and `api`; they take the same flags."""
-    for name, role, told in (("up", given.up, _UP), ("worker", given.worker, _WORKER), ("api", given.api, _API)):
+    """Add `up`, `worker`, `api` and `journal`; they take the same flags."""
+    all_roles = (
+        ("up", given.up, _UP),
+        ("worker", given.worker, _WORKER),
+        ("api", given.api, _API),
+        ("journal", given.journal, _JOURNAL),
+    )
+    for name, role, told in all_roles:
         app.command(name, help=told)(_command(role))
 
 

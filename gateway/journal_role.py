@@ -1,0 +1,150 @@
+"""The role `journal`: the subscriber of `tool-events`, `tool-results` and `dead-letters` that writes SQL, and its housekeeping."""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+import uvloop
+
+from gateway import telemetry
+from gateway.app import ambient
+from gateway.entrypoints.worker import Chore, keep_house
+from gateway.journal import schema
+from gateway.journal.database import Away, Database
+from gateway.journal.retention import Days, forget
+from gateway.journal.store import Store, Written
+from gateway.journal.writer import Heard, Terms, Writer
+from gateway.lanes.connect import connect
+from gateway.lanes.fleet import Fleet
+from gateway.lanes.queue import PASSING
+from gateway.lanes.topic_reader import TopicReader
+from gateway.ports import Ambient
+from gateway.roles import complain, stop_event, unsupported
+from gateway.settings import Settings
+from schemas.moment import microseconds
+from schemas.topics import Shard, Topics
+
+log = structlog.get_logger()
+
+MEASURE_EVERY_S = 5.0
+FORGET_EVERY_S = 60.0
+IDLE_MS = 60_000
+"""A consumer that holds nothing and has not asked for so long has died: a living one asks every second."""
+
+AGAIN_S = 1.0
+"""Between tries to migrate while the database is away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """The parts of one journal process."""
+
+    writer: Writer
+    reader: TopicReader
+    database: Database
+    chores: list[Chore]
+
+
+def journal(settings: Settings) -> int:
+    """Be a journal process."""
+    telemetry.configure(settings.log_level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if complain(unsupported(settings)):
+        return 2
+    return uvloop.run(run_journal(settings))
+
+
+async def run_journal(settings: Settings) -> int:
+    """Write until SIGTERM or SIGINT; the batch in hand is committed and acknowledged first."""
+    stop = stop_event()
+    async with AsyncExitStack() as stack:
+        joined = await join(stack, settings, ambient("journal"))
+        try:
+            if not await migrated(joined.database, stop):
+                return 0
+        except RuntimeError as error:
+            complain(str(error))
+            return 2
+        house = [asyncio.create_task(keep_house(chore)) for chore in joined.chores]
+        writing = asyncio.create_task(joined.writer.run())
+        log.info("journal.started", database=joined.database.name)
+        await stop.wait()
+        joined.writer.stop()
+        await writing
+        for task in house:
+            task.cancel()
+        log.info("journal.stopped")
+    return 0
+
+
+async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Joined:
+    """Join the parts; the stack takes them apart again."""
+    topics, shard = Topics(settings.topic_prefix), Shard(settings.topic_prefix)
+    redis = await stack.enter_async_context(connect(settings.state_url))
+    listener = await stack.enter_async_context(connect(settings.state_url, timeout_s=None))
+    fleet = Fleet(redis, shard, around.worker, dead_after_s=settings.dead_after)
+    reader = TopicReader(listener, fleet, (topics.events, topics.results, topics.letters))
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(settings.journal, writes=True)
+    stack.push_async_callback(database.close)
+    terms = Terms(
+        batch=settings.journal_batch,
+        flush_s=settings.journal_flush,
+        result_bytes=settings.journal_result_bytes,
+        redis_wait_s=settings.redis_wait,
+    )
+    heard = Heard(monotonic=around.monotonic, away=PASSING, wrote=_wrote, skipped=telemetry.record_skipped)
+    writer = Writer(reader, Store(database), terms=terms, heard=heard)
+    return Joined(writer=writer, reader=reader, database=database, chores=_chores(settings, around, reader, database))
+
+
+async def migrated(database: Database, stop: asyncio.Event) -> bool:
+    """Bring the database to what this version needs; false when a stop came while it was away."""
+    told = False
+    while not stop.is_set():
+        try:
+            step = await schema.migrate(database)
+        except Away as error:
+            if not told:
+                log.warning("journal.sql_away", error=str(error))
+            told = True
+            try:
+                async with asyncio.timeout(AGAIN_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+        else:
+            log.info("journal.migrated", step=step, database=database.name)
+            return True
+    return False
+
+
+def _wrote(written: Written) -> None:
+    telemetry.record_journal({"calls": written.calls, "events": written.events, "letters": written.letters})
+
+
+def _chores(settings: Settings, around: Ambient, reader: TopicReader, database: Database) -> list[Chore]:
+    days = Days(
+        done=settings.journal_keep_done, failed=settings.journal_keep_failed, letters=settings.journal_keep_letters
+    )
+
+    async def measure() -> None:
+        telemetry.record_unread(await reader.unread(), microseconds(around.now()))
+
+    async def clean() -> None:
+        await reader.retire(IDLE_MS)
+        try:
+            await forget(database, days, microseconds(around.now()), _forgotten)
+        except Away as error:
+            log.warning("journal.sql_away", error=str(error))
+
+    return [
+        Chore(name="journal.measure", every_s=MEASURE_EVERY_S, run=measure),
+        Chore(name="journal.forget", every_s=FORGET_EVERY_S, run=clean),
+    ]
+
+
+def _forgotten(kind: str, rows: int) -> None:
+    log.info("journal.forgot", kind=kind, rows=rows)
