@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from connectors.auth.bearer import Ready, authorised, refused_token
+from connectors.auth.bearer import Ready, authorised, refused_token, tell
 from connectors.auth.token_source import TokenSource
 from connectors.breaking.breaker import Open
 from connectors.breaking.breakers import Breakers, refused
@@ -109,9 +109,18 @@ class Pipeline:
             return ready
         if isinstance(ready, Unavailable):
             return self._classified(ready, operation)
-        if needs_mark(operation.op_class) and not await lease.mark():
-            return self._classified(LeaseLost(), operation)
-        answer = await self.engine.send(ready.request, self._policy(call, operation, lease))
+        answer: Exchange | None = None
+        try:
+            if needs_mark(operation.op_class) and not await lease.mark():
+                return self._classified(LeaseLost(), operation)
+            answer = await self.engine.send(ready.request, self._policy(call, operation, lease))
+        finally:
+            tell(self.guards.tokens, ready, operation, connection, answer)
+        return await self._judged(answer, ready, operation, connection)
+
+    async def _judged(
+        self, answer: Exchange, ready: Ready, operation: Operation, connection: Connection | None
+    ) -> Outcome:
         ending = self._scrubbed(answer, connection, ready)
         outcome = self._classified(ending, operation)
         if not isinstance(ending, Answered):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from connectors.auth.token_source import NeedsConsent
+from connectors.auth.found import NeedsConsent
 from connectors.auth.token_store import AccessToken, Begin
 from dlq.keys import KeyRing
 from schemas.lifecycle import HoldReason
