@@ -17,7 +17,7 @@ from schemas.effect import Effect
 from schemas.failure import Failure
 from schemas.outcome import Outcome
 
-LOOK_AGAIN_S: Final = 5.0
+LOOK_AGAIN_S: Final = 1.0
 """The gate of a credential that needs a person follows its state at once; a call that slipped through looks again then."""
 
 

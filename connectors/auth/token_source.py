@@ -135,7 +135,7 @@ class TokenSource:
         if memory is not None and memory.token.version > version:
             return
         kept = await self._store.read(name)
-        wait_us = round(1e6 * backoff_s(kept.refusals + 2, None, self._terms.uniform(0.0, 1.0)))
+        wait_us = round(1e6 * backoff_s(kept.refusals + 1, None, self._terms.uniform(0.0, 1.0)))
         await self._store.refuse(name, version, wait_us=wait_us, soon_us=round(SOON_S * 1e6))
         if (memory := self._memory.pop(key, None)) is not None:
             memory.tried(accepted=False)
