@@ -245,6 +245,50 @@ async def test_nobody_has_consented_yet(redis: "Redis", redis_url: str, vendor: 
         assert {call["state"] for call in await ended(one, calls)} == {"completed"}
 
 
+async def test_no_secret_leaves_by_any_way(
+    redis: "Redis", redis_url: str, vendor: VendorProcess, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The vendor repeats whatever it knows: our tokens in a result and an error, our client in the refusal of a grant."""
+    ready(vendor)
+    async with served(redis_url, tmp_path / "data", declared(vendor.url, tmp_path)) as one:
+        said = [await one.publish("crm.contacts.create", {"email": "a@b.c"})]
+        access = next(token for token in vendor.desk_counts().issued if token.startswith("access"))
+        known = {"id": access, "email": f"{SECRETS['client_secret']} {SECRETS['refresh_token']}"}
+        for status in (200, 422):
+            await vendor.aio.script("contacts.create", Behaviour(do=Kind.STATUS, status=status, body=known))
+            said.append(await one.publish("crm.contacts.create", {"email": f"{status}@b.c"}))
+            said.append(await one.http.get(f"/v1/calls/{said[-1].json()['call']}"))
+        rude = {
+            "error": "invalid_grant",
+            "error_description": str(known),
+            "error_uri": vendor.desk_counts().refresh_token,
+        }
+        await vendor.aio.script("token", Behaviour(do=Kind.STATUS, status=400, body=rude))
+        said.append(await one.http.post("/v1/connections/crm/main/check"))
+        calls = await publish(one, range(2))
+        await held(one, calls)
+        said += [
+            await one.http.get(path)
+            for path in ("/v1/connections", "/v1/lanes", "/metrics", "/openapi.json", f"/v1/calls/{calls[0]}")
+        ]
+    texts = {str(answer.url): answer.text for answer in said}
+    assert [call.json()["state"] for call in said[1::2][:2]] == ["completed", "failed"]
+    texts["log"] = "".join(capfd.readouterr())
+    books: Any = redis
+    for topic in ("tool-calls", "tool-results", "tool-events", "dead-letters", "gateway-alerts"):
+        texts[topic] = repr(await books.xrange(topic))
+    for top in (Path(redis_url.removeprefix("unix://")).parent, tmp_path / "data"):
+        texts |= {str(path): path.read_bytes().decode("latin-1") for path in top.rglob("*") if path.is_file()}
+    needles = [*SECRETS.values(), *vendor.desk_counts().issued]
+    assert [(place, needle) for place, text in texts.items() for needle in needles if needle in text] == []
+    assert any(place.endswith(".aof") for place in texts)
+    assert len(texts["dead-letters"]) > 100
+    assert "token.changed" in texts["log"]
+    assert 'sluice_token_transitions_total{connection="main",connector="crm",state="needs_consent"}' in "".join(
+        texts.values()
+    )
+
+
 # ---- Redis forgets
 
 
