@@ -114,9 +114,10 @@ class Pipeline:
             if needs_mark(operation.op_class) and not await lease.mark():
                 return self._classified(LeaseLost(), operation)
             answer = await self.engine.send(ready.request, self._policy(call, operation, lease))
+            return await self._judged(answer, ready, operation, connection)
         finally:
+            # Last: until a refusal is known to all, nobody else tries the same token.
             tell(self.guards.tokens, ready, operation, connection, answer)
-        return await self._judged(answer, ready, operation, connection)
 
     async def _judged(
         self, answer: Exchange, ready: Ready, operation: Operation, connection: Connection | None

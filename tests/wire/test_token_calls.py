@@ -90,6 +90,8 @@ async def ended(one: Served, calls: list[str], timeout_s: float = 20.0) -> list[
 async def held(one: Served, calls: list[str], reason: str = "needs_consent") -> list[dict[str, Any]]:
     async def all_held() -> list[dict[str, Any]] | None:
         holds = [(await looked(one, call))["hold"] for call in calls]
+        # One that was already under way comes back in a second; until then, too, it says what it really waits for.
+        assert "backoff" not in {hold["reason"] for hold in holds}
         return holds if all(hold["reason"] == reason for hold in holds) else None
 
     found: list[dict[str, Any]] = await until(all_held)

@@ -144,3 +144,34 @@ async def test_a_token_that_was_fetched_while_redis_was_dead_is_kept_when_it_is_
         watching.cancel()
         await server.stop()
     assert (vendor.desk_counts().requests, vendor.desk_counts().alive) == (3, True)
+
+
+async def test_the_chore_does_not_try_a_doubtful_refresh_token_while_the_access_token_lives(
+    redis: "Redis", vendor: VendorProcess
+) -> None:
+    vendor.desk(DeskRequest(rotation="strict"))
+    async with bench(redis, vendor.url, refreshing("strict")) as one:
+        first = await one.token()
+        begin = Begin(knows=1, holder="dead", lease_us=1000, tries_in_doubt=1, spare=True)
+        assert (await one.store.begin(NAME, begin)).answer == "granted"
+        await asyncio.sleep(0.01)
+        for _ in range(3):
+            await one.source.tend(one.credential)
+        assert (await one.store.read(NAME)).state == "in_doubt"
+        assert (await one.token()).version == first.version
+    assert vendor.desk_counts().requests == 1
+
+
+async def test_a_process_that_knew_a_token_notices_that_redis_has_forgotten_the_grant(
+    redis: "Redis", vendor: VendorProcess
+) -> None:
+    vendor.desk(DeskRequest(rotation="strict", lifetime=1.0))
+    async with bench(redis, vendor.url, refreshing("strict")) as one:
+        assert isinstance(await one.token(), AccessToken)
+        await redis.flushall()
+        await asyncio.sleep(1.0)
+        found = await one.token()
+        assert isinstance(found, NeedsConsent)
+        assert "forgotten" in found.reason
+        assert (await gate(redis) or {})["detail"] == found.reason
+    assert (vendor.desk_counts().requests, vendor.desk_counts().alive) == (1, True)
