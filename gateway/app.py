@@ -127,6 +127,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         catalog=catalog,
         letter=letters.for_call,
         contracts=guarding.watch,
+        quarantine=guarding.quarantine,
         observe=_observe,
     )
     delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))

@@ -150,25 +150,25 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """The changing part of a call, as the scripts keep it."""
+    """The changing part of a call, as the scripts keep it; what `enqueue` does not write is as it is when nothing has happened yet."""
 
     state: CallState
     lane: str
     scope: str
-    fence: int
-    seq: int
-    attempts: int
-    tries: int
-    crashes: int
-    marked: int
+    fence: int = 0
+    seq: int = 1
+    attempts: int = 0
+    tries: int = 0
+    crashes: int = 0
+    marked: int = 0
     """The fence under which sending began, 0 when it did not, -1 when the call was only taken to be cancelled."""
-    first_us: int
-    effect: Effect
+    first_us: int = 0
+    effect: Effect = Effect.NOT_EXECUTED
     tag: int
     since: int
     timeout_us: int
     deadline_us: int
-    history: str
+    history: str = "[]"
     lease_us: int = 0
     costs: dict[str, int] | None = None
     permit: int = 0
@@ -309,6 +309,8 @@ class Closing:
     detail: str
     until_us: int | None
     """None: until somebody acts."""
+    since_us: int = 0
+    """Since when it has been closed without a break; 0: nobody wrote it down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,10 +31,10 @@ from gateway.ports import (
     Refusal,
 )
 from schemas import cloudevent, trace
-from schemas.codec import Undecodable, encode
+from schemas.codec import Undecodable
 from schemas.failure import Failure
 from schemas.moment import moment, stamp
-from schemas.tool_call import Origin, Request, ToolCallData, derived_key
+from schemas.tool_call import Origin, Request, ToolCallData, derived_key, stored
 
 log = structlog.get_logger()
 
@@ -195,7 +195,7 @@ class Intake:
             lane=call.lane,
             scope=call.scope,
             print=call.fingerprint,
-            body=encode(call).decode(),
+            body=stored(call),
             event=reports.accepted(call, incoming.now),
             timeout_us=call.timeout_us,
             deadline_us=call.deadline_us,

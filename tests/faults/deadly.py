@@ -14,6 +14,7 @@ from connectors.auth.refresher import Refresher
 from connectors.transport import Engine
 from gateway import guards, roles
 from gateway.flow import intake
+from gateway.lanes.findings import Findings
 from gateway.lanes.queue import Lanes
 from gateway.lanes.tokens import Tokens
 from gateway.settings import Settings
@@ -35,6 +36,9 @@ REFRESH: dict[str, tuple[type, str]] = {"refresh": (Refresher, "fresh"), "keep":
 SHORT_LEASE_S, SHORT_REFRESH_S = 1.6, 0.7
 """Who dies while it asks for a token leaves a lease, for as long as it said; a test has no patience for that of the product."""
 
+RARE: dict[str, tuple[type, str]] = {"hold": (Lanes, "hold"), "note": (Findings, "note")}
+"""Steps that only a broken contract has."""
+
 POINTS = [f"{when} {step}" for step in STEPS for when in ("before", "after")]
 
 POISON = b"this event kills its reader"
@@ -48,7 +52,7 @@ def die() -> None:
 def arm(point: str, nth: int) -> None:
     """Wrap the step so that its n-th time is the last thing this process does."""
     when, step = point.split()
-    owner, name = {**STEPS, **REFRESH}[step]
+    owner, name = (STEPS | RARE | REFRESH)[step]
     if step in REFRESH:
         hasten()
     whole: Callable[..., Awaitable[Any]] = getattr(owner, name)
