@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from connectors.auth.bearer import Ready, authorised, refused_token
+from connectors.auth.bearer import Ready, authorised, refused_token, tell
 from connectors.auth.token_source import TokenSource
 from connectors.breaking.breaker import Open
 from connectors.breaking.breakers import Breakers, refused
@@ -111,14 +111,25 @@ class Pipeline:
             return ready
         if isinstance(ready, Unavailable):
             return self._classified(ready, operation)
-        if needs_mark(operation.op_class) and not await lease.mark():
-            return self._classified(LeaseLost(), operation)
-        answer = await self.engine.send(ready.request, self._policy(call, operation, lease))
-        ending = self._scrubbed(answer, connection, ready)
+        answer: Exchange | None = None
+        try:
+            if needs_mark(operation.op_class) and not await lease.mark():
+                return self._classified(LeaseLost(), operation)
+            answer = await self.engine.send(ready.request, self._policy(call, operation, lease))
+            ending = self._scrubbed(answer, connection, ready)
+            if isinstance(ending, Answered):
+                self.answered(call, ending)
+            return await self._judged(ending, ready, operation, connection)
+        finally:
+            # Last: until a refusal is known to all, nobody else tries the same token.
+            tell(self.guards.tokens, ready, operation, connection, answer)
+
+    async def _judged(
+        self, ending: Exchange, ready: Ready, operation: Operation, connection: Connection | None
+    ) -> Outcome:
         outcome = self._classified(ending, operation)
         if not isinstance(ending, Answered):
             return outcome
-        self.answered(call, ending)
         if outcome.failure is None:
             checked = self.guards.contracts.check(operation, ending.status, ending.headers, outcome.result)
             return apply(outcome, checked, operation, kept(ending))

@@ -27,7 +27,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
     sweeper = Sweeper(gateway.lanes, gateway.redis, gateway.topics.calls, gateway.fleet, most_alone=settings.max_alone)
     watermark = Watermark(gateway.redis, gateway.shard, high_bytes=settings.memory_high, low_share=settings.memory_low)
 
-    care = TokenCare(gateway.guarding.guards.tokens, gateway.guarding.tokens.agree, gateway.catalog)
+    care = _care(gateway)
 
     async def look_after_bus() -> None:
         await check_epoch(gateway)
@@ -60,11 +60,16 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
     ]
 
 
+def _care(gateway: Gateway) -> TokenCare:
+    return TokenCare(gateway.guarding.guards.tokens, gateway.guarding.tokens.agree, gateway.catalog)
+
+
 async def check_epoch(gateway: Gateway) -> None:
     """Find out whether Redis has forgotten; then limits start full, and it is told."""
 
     async def lost(expected: str, found: str) -> None:
         await gateway.alerts.publish("gateway.epoch_lost", {"expected": expected, "found": found})
+        await _care(gateway).forgot()
 
     await gateway.epoch.check(lost)
 

@@ -118,7 +118,7 @@ def _breakers(common: Common, standings: RedisBreakers) -> Breakers:
 
 
 def _tokens(common: Common) -> Tokens:
-    telling = Telling(now=common.ambient.now, new_id=common.ambient.new_id)
+    telling = Telling(now=common.ambient.now, new_id=common.ambient.new_id, report=telemetry.record_token_move)
     return Tokens(common.redis, common.topics, common.shard, gates=common.lanes, telling=telling)
 
 

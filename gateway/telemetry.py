@@ -66,6 +66,11 @@ LIMITED = Name(
 TOKENS = Name(
     "sluice_tokens_total", "Requests for tokens and refused ones, by what came of them.", ("connector", "result")
 )
+TOKEN_MOVES = Name(
+    "sluice_token_transitions_total",
+    "Changes of a credential's state, by the new one.",
+    ("connector", "connection", "state"),
+)
 WAIT = Name(
     "sluice_queue_wait_seconds", "From accepting a call to the start of its first attempt.", ("connector", "operation")
 )
@@ -94,6 +99,7 @@ NAMES: Final = (
     REFUSALS,
     FINDINGS,
     TOKENS,
+    TOKEN_MOVES,
     EVENTS,
     QUEUE_CALLS,
     QUEUE_BYTES,
@@ -115,6 +121,7 @@ _durations = Histogram(DURATION.name, DURATION.help, DURATION.labels, buckets=_B
 _waits = Histogram(WAIT.name, WAIT.help, WAIT.labels, buckets=_WAITS)
 _limited = Counter(LIMITED.name, LIMITED.help, LIMITED.labels)
 _tokens = Counter(TOKENS.name, TOKENS.help, TOKENS.labels)
+_token_moves = Counter(TOKEN_MOVES.name, TOKEN_MOVES.help, TOKEN_MOVES.labels)
 _findings = Counter(FINDINGS.name, FINDINGS.help, FINDINGS.labels)
 _refusals = Counter(REFUSALS.name, REFUSALS.help, REFUSALS.labels)
 # Every process hears of a change; of several that know a breaker, the one that heard last is right.
@@ -153,6 +160,11 @@ def record_limited(connector: str, operation: str) -> None:
 def record_token(connector: str, result: str) -> None:
     """Count one request for a token by what came of it, or one that a vendor refused."""
     _tokens.labels(connector, result).inc()
+
+
+def record_token_move(connector: str, connection: str, state: str) -> None:
+    """Count one change of a credential's state."""
+    _token_moves.labels(connector, connection, state).inc()
 
 
 def record_finding(tool: str, level: str) -> None:

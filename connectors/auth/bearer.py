@@ -6,17 +6,18 @@ A call that waits for a token has spent nothing: no attempt, no slot of a limit.
 from dataclasses import dataclass
 from typing import Final
 
+from connectors.auth.found import ConfigError, NeedsConsent, Waiting
 from connectors.auth.grants import lacks_scope
-from connectors.auth.token_source import ConfigError, NeedsConsent, TokenSource, Waiting
+from connectors.auth.token_source import TokenSource
 from connectors.auth.token_store import AccessToken
 from connectors.credentials import NO_CONNECTION, authorise, with_token
 from connectors.declared import Connection, Operation
-from connectors.exchange import Answered, RenderedRequest, Unavailable
+from connectors.exchange import Answered, Exchange, RenderedRequest, Unavailable
 from schemas.effect import Effect
 from schemas.failure import Failure
 from schemas.outcome import Outcome
 
-LOOK_AGAIN_S: Final = 5.0
+LOOK_AGAIN_S: Final = 1.0
 """The gate of a credential that needs a person follows its state at once; a call that slipped through looks again then."""
 
 
@@ -53,6 +54,15 @@ async def authorised(
             return _held(Failure.TOKEN_NEEDS_CONSENT, message, LOOK_AGAIN_S)
 
 
+def tell(
+    tokens: TokenSource, sent: Ready, operation: Operation, connection: Connection | None, answer: Exchange | None
+) -> None:
+    """Say what became of a token that went out: others may wait for it. Silence, and None for a call that was given up, prove nothing."""
+    if sent.token is not None and connection is not None:
+        accepted = isinstance(answer, Answered) and not _refuses(answer)
+        tokens.tried(operation, connection, sent.token.version, accepted=accepted)
+
+
 async def refused_token(
     tokens: TokenSource, sent: Ready, operation: Operation, connection: Connection | None, answer: Answered
 ) -> Outcome | None:
@@ -60,7 +70,7 @@ async def refused_token(
 
     The vendor did nothing, and it is not the call's fault: it is tried again with another token and spends no attempt.
     """
-    if sent.token is None or connection is None or answer.status != 401 or lacks_scope(answer.headers):
+    if sent.token is None or connection is None or not _refuses(answer):
         return None
     await tokens.report_401(operation, connection, sent.token.version)
     return Outcome(
@@ -73,6 +83,10 @@ async def refused_token(
         duration_ms=int(answer.duration_s * 1000),
         bytes_out=answer.bytes_out,
     )
+
+
+def _refuses(answer: Answered) -> bool:
+    return answer.status == 401 and not lacks_scope(answer.headers)
 
 
 def _held(failure: Failure, message: str, wait_s: float) -> Outcome:

@@ -42,7 +42,8 @@ SHUT: Final = frozenset({_S.NEEDS_CONSENT, _S.REVOKED, _S.CONFIG_ERROR})
 
 MOVES: Final = MappingProxyType(
     {
-        _S.ACTIVE: frozenset({_S.ACTIVE, _S.REFRESHING, _S.BACKOFF, _S.REVOKED}),
+        # From active to needs_consent: Redis has forgotten the grant.
+        _S.ACTIVE: frozenset({_S.ACTIVE, _S.REFRESHING, _S.BACKOFF, _S.NEEDS_CONSENT, _S.REVOKED}),
         _S.REFRESHING: frozenset({_S.ACTIVE, _S.IN_DOUBT, _S.BACKOFF, _S.NEEDS_CONSENT, _S.CONFIG_ERROR, _S.REVOKED}),
         _S.IN_DOUBT: frozenset({_S.ACTIVE, _S.REFRESHING, _S.NEEDS_CONSENT, _S.REVOKED}),
         _S.BACKOFF: frozenset({_S.ACTIVE, _S.REFRESHING, _S.REVOKED}),

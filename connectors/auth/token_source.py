@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from connectors.auth.found import ConfigError, Found, NeedsConsent, Waiting
 from connectors.auth.freshness import IDLE_S, SHUT, TokenState, Window, backoff_s, window
 from connectors.auth.grants import TRIES_IN_DOUBT, Denied, Granted, Verdict, lost
 from connectors.auth.refresher import Client, Code, Refresher, client_of
@@ -28,6 +29,7 @@ from connectors.auth.token_store import (
     sealed,
     unsealed,
 )
+from connectors.auth.trial import Memory
 from connectors.declared import Connection, OAuth2, Operation
 from connectors.secret import Secret
 
@@ -43,33 +45,9 @@ SOON_S: Final = 300.0
 """A version refused so soon after it replaced a refused one is no accident."""
 LAPS: Final = 200
 UNASKED: Final = "nobody has consented yet"
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """No token now, perhaps one at this time (epoch seconds)."""
-
-    until_s: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NeedsConsent:
-    """No token until a person consents."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigError:
-    """No token until the connection is mended."""
-
-    reason: str
-    held: bool = True
-    """Whether its calls wait for that at a closed gate; not where what is declared has never been complete."""
-
-
-Found = AccessToken | Waiting | NeedsConsent | ConfigError
+FORGOTTEN: Final = (
+    "Redis has forgotten the refresh token that the vendor gave last; one in the manifest is older than that"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +64,6 @@ class Terms:
     observe: Callable[[str, str], None] = lambda _connector, _result: None
     """Is told what came of each request for a token: `renewed`, the state it fell into, or `refused` for a 401. Only counts."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-
-@dataclass(slots=True)
-class _Memory:
-    token: AccessToken
-    window: Window
-    used_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +94,7 @@ class TokenSource:
         self._refresher = refresher
         self._terms = terms
         self._dice = terms.uniform(-1.0, 1.0)
-        self._memory: dict[tuple[str, str], _Memory] = {}
+        self._memory: dict[tuple[str, str], Memory] = {}
         self._flights: dict[str, asyncio.Task[Found]] = {}
 
     async def token_for(self, operation: Operation, connection: Connection, now_s: float) -> Found:
@@ -133,12 +104,26 @@ class TokenSource:
             memory.used_s = now_s
             if now_s >= memory.window.soft_s:
                 self._flight(credential(operation, connection))
-            return memory.token
+            return memory.token if memory.proven else await self._tried_out(memory, now_s)
         flight = self._flight(credential(operation, connection))
         done, _ = await asyncio.wait({flight}, timeout=PATIENCE_S)
         if not done:
             return Waiting(now_s + PATIENCE_S + LATER_S, "a new token is being fetched")
-        return flight.result()
+        found, memory = flight.result(), self._memory.get((operation.connector, connection.name))
+        if memory is None or memory.token is not found:
+            return found
+        return await self._tried_out(memory, now_s)
+
+    async def _tried_out(self, memory: Memory, now_s: float) -> Found:
+        if await memory.admit(PATIENCE_S):
+            return memory.token
+        return Waiting(now_s + LATER_S, "one call tries the new token, since the vendor refused the one before it")
+
+    def tried(self, operation: Operation, connection: Connection, version: int, *, accepted: bool) -> None:
+        """Learn that a call with this version is over; `accepted` when the vendor took the token."""
+        memory = self._memory.get((operation.connector, connection.name))
+        if memory is not None and memory.token.version == version:
+            memory.tried(accepted=accepted)
 
     async def report_401(self, operation: Operation, connection: Connection, version: int) -> None:
         """Learn that the vendor refused a token; the next `token_for` has another one, or says how long to wait.
@@ -150,12 +135,11 @@ class TokenSource:
         if memory is not None and memory.token.version > version:
             return
         kept = await self._store.read(name)
-        wait_us = round(1e6 * backoff_s(kept.refusals + 2, None, self._terms.uniform(0.0, 1.0)))
-        told = await self._store.refuse(name, version, wait_us=wait_us, soon_us=round(SOON_S * 1e6))
-        self._memory.pop(key, None)
+        wait_us = round(1e6 * backoff_s(kept.refusals + 1, None, self._terms.uniform(0.0, 1.0)))
+        await self._store.refuse(name, version, wait_us=wait_us, soon_us=round(SOON_S * 1e6))
+        if (memory := self._memory.pop(key, None)) is not None:
+            memory.tried(accepted=False)
         self._terms.observe(operation.connector, "refused")
-        if told == "waits":
-            log.warning("token.refused", credential=name, version=version, wait_s=round(wait_us / 1e6, 3))
 
     async def check(self, found: Credential) -> Found:
         """Refresh now, whatever the state, as a person asked."""
@@ -197,6 +181,12 @@ class TokenSource:
             done = await self._store.put(found.name, fresh, TokenState.ACTIVE if tokens else TokenState.REVOKED)
         self._memory.pop(_key(found), None)
 
+    async def forgotten(self, found: Credential) -> None:
+        """Ask for a consent, once Redis has forgotten a rotated refresh token: to use the declared one again would look like theft."""
+        kept = await self._store.read(found.name)
+        if found.oauth2.grant == "refresh_token" and found.oauth2.rotation != "none" and kept.fence == 0:
+            await self._store.put(found.name, Fresh(version=1, detail=FORGOTTEN), TokenState.NEEDS_CONSENT)
+
     async def look(self, found: Credential) -> Kept:
         """Tell how a credential stands."""
         return await self._store.read(found.name)
@@ -208,13 +198,16 @@ class TokenSource:
         """
         kept = await self._store.read(found.name)
         now_s, memory = self._terms.clock(), self._memory.get(_key(found))
-        if memory is not None and kept.version != memory.token.version:
+        if memory is not None and kept.version > memory.token.version:
             self._memory.pop(_key(found))
         idle = found.oauth2.grant == "refresh_token" and _idle(kept)
         used = memory is not None and now_s >= memory.window.soft_s and now_s - memory.used_s < IDLE_S / 24
         abandoned = 0 < kept.lease_us <= kept.now_us
-        if abandoned or (first and kept.state is TokenState.CONFIG_ERROR):
+        if first and kept.state is TokenState.CONFIG_ERROR:
             await self.check(found)
+        elif abandoned:
+            # As a call would: not before the rules for a doubt allow it.
+            await asyncio.shield(self._flight(found))
         elif kept.state not in SHUT and kept.retry_us <= kept.now_us and (idle or used):
             await asyncio.shield(self._flight(found, idle=idle))
 
@@ -237,7 +230,7 @@ class TokenSource:
         self._flights.pop(name, None)
         if not done.cancelled() and (error := done.exception()) is not None:
             # Only its kind: the text of a foreign error may quote what it was given.
-            log.error("token.broken", credential=name, error=type(error).__name__)
+            log.error("token.broken", connection=name, error=type(error).__name__)
 
     async def _obtain(self, found: Credential, *, force: bool, idle: bool) -> Found:
         if isinstance(found.client, str):
@@ -252,7 +245,7 @@ class TokenSource:
                 return await self._renew(found, kept)
             if began.answer == "moved" and self._fresh(kept, idle=idle) and (token := self._adopt(found, kept)):
                 return token
-            knows = kept.version
+            knows = await self._caught_up(found, knows, kept)
             if began.answer != "moved":
                 if (token := self._adopt(found, kept)) is not None:
                     return token
@@ -261,6 +254,11 @@ class TokenSource:
                 await self._terms.sleep(pause_s * self._terms.uniform(0.5, 1.5))
                 pause_s = min(2 * pause_s, LOOK_S[1])
         return Waiting(self._terms.clock() + LATER_S, "a new token is being fetched elsewhere")
+
+    async def _caught_up(self, found: Credential, knows: int, kept: Kept) -> int:
+        if knows > kept.version == 0:
+            await self.forgotten(found)
+        return kept.version
 
     def _begin(self, found: Credential, knows: int, *, force: bool) -> Begin:
         rotation = "none" if found.oauth2.grant == "client_credentials" else found.oauth2.rotation
@@ -285,9 +283,8 @@ class TokenSource:
         fresh = self._sealed(found, kept, Tokens(answer.access, answer.refresh or refresh), answer)
         if await self._store.commit(found.name, kept.fence, fresh):
             if fresh.detail:
-                log.warning("token.scope_lost", credential=found.name, detail=fresh.detail)
+                log.warning("token.scope_lost", connection=found.name, detail=fresh.detail)
             self._terms.observe(found.connection.connector, "renewed")
-            log.info("token.renewed", credential=found.name, version=fresh.version)
         return await self._reread(found)
 
     def _refresh_token(self, found: Credential, kept: Kept) -> Secret | str | None:
@@ -317,7 +314,6 @@ class TokenSource:
     async def _fell(self, found: Credential, kept: Kept, fall: Fall) -> Found:
         if await self._store.fail(found.name, kept.fence, fall):
             self._terms.observe(found.connection.connector, fall.state)
-            log.warning("token.not_renewed", credential=found.name, state=fall.state, detail=fall.detail)
         return await self._reread(found)
 
     async def _reread(self, found: Credential) -> Found:
@@ -356,12 +352,12 @@ class TokenSource:
         try:
             access = unsealed(self._terms.unseal, found.name, kept).access
         except Exception as error:  # noqa: BLE001 - whatever the keys' owner raises
-            log.error("token.unopened", credential=found.name, error=type(error).__name__)  # noqa: TRY400 - see `_landed`
+            log.error("token.unopened", connection=found.name, error=type(error).__name__)  # noqa: TRY400 - see `_landed`
             return None
         if access is None:
             return None
         token = AccessToken(access, kept.version)
-        self._memory[_key(found)] = _Memory(token, held, self._terms.clock())
+        self._memory[_key(found)] = Memory(token, held, self._terms.clock(), proven=kept.refusals == 0)
         return token
 
     def _sealed(self, found: Credential, kept: Kept, tokens: Tokens, granted: Granted | None) -> Fresh:

@@ -16,7 +16,7 @@ ACTIONS = MappingProxyType(
         HoldReason.BACKOFF: NOTHING,
         HoldReason.BREAKER_OPEN: "Nothing to do: the vendor is tried again by itself.",
         HoldReason.PAUSED: "An operator paused it; to go on: sluice lanes resume {lane}",
-        HoldReason.NEEDS_CONSENT: "An operator must renew the consent: sluice connections authorize",
+        HoldReason.NEEDS_CONSENT: "An operator must renew the consent: sluice connections authorize {connection} (or: set)",
         HoldReason.CONTRACT_QUARANTINE: "An operator must judge the finding: sluice contracts ls",
         HoldReason.REVIEW: "A reviewer must decide: sluice approvals ls",
     }
@@ -33,7 +33,7 @@ def explain(live: Live) -> Hold:
         detail = f"It waits for a person to approve it, until {until}."
         action = ACTIONS[HoldReason.REVIEW]
         return Hold(reason=HoldReason.REVIEW, detail=detail, position=None, eta_s=None, action=action)
-    if live.due_us is not None:
+    if live.due_us is not None and live.held is None:
         return _backing_off(live, live.due_us)
     eta_s = None if live.eta_us is None else round(max(0, live.eta_us - live.now_us) / 1_000_000, 3)
     if live.held is None:
@@ -46,7 +46,9 @@ def explain(live: Live) -> Hold:
 
 def who_acts(held: Held, lane: str) -> str:
     """Say who must act; a pause is ended where it was made, which may be wider than the lane."""
-    return ACTIONS[held.reason].format(lane=gate_target(held.key) if held.key.startswith("@") else target(lane))
+    connector, connection, _ = lane.split("|", 2)
+    place = gate_target(held.key) if held.key.startswith("@") else target(lane)
+    return ACTIONS[held.reason].format(lane=place, connection=f"{connector}/{connection}")
 
 
 def told(held: Held) -> str:
@@ -82,7 +84,8 @@ def gate_target(key: str) -> str:
 
 def _backing_off(live: Live, due_us: int) -> Hold:
     wait_s = max(0, due_us - live.now_us) / 1_000_000
-    detail = f"The last attempt failed; the next starts after {stamp(moment(due_us))}."
+    so_far = "The last attempt failed; the next" if live.run.tries else "It could not start; the first"
+    detail = f"{so_far} starts after {stamp(moment(due_us))}."
     return Hold(reason=HoldReason.BACKOFF, detail=detail, position=None, eta_s=round(wait_s, 3), action=NOTHING)
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from connectors.auth.token_source import TokenSource, credential
+from connectors.auth.token_source import Credential, TokenSource, credential
 from connectors.catalog import Catalog
 from gateway.flow.connection_control import pairs
 
@@ -27,7 +27,15 @@ class TokenCare:
     async def run(self) -> None:
         """Look once at every connection that uses tokens."""
         first, self._first = self._first, False
-        found = [credential(*pair) for pair in pairs(self._catalog()) if pair[0].auth.oauth2 is not None]
+        found = self._credentials()
         for at in range(0, len(found), AT_ONCE):
             await asyncio.gather(*(self._source.tend(one, first=first) for one in found[at : at + AT_ONCE]))
         await self._agree([one.name for one in found])
+
+    async def forgot(self) -> None:
+        """Redis has lost its state: whose refresh token stood nowhere else needs a consent."""
+        for one in self._credentials():
+            await self._source.forgotten(one)
+
+    def _credentials(self) -> list[Credential]:
+        return [credential(*pair) for pair in pairs(self._catalog()) if pair[0].auth.oauth2 is not None]

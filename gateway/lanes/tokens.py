@@ -28,6 +28,8 @@ log = structlog.get_logger()
 WAIT_S: Final = 0.2
 """Pause before a script is sent again while Redis is away: an answer of the vendor may hang on it."""
 
+_TROUBLE: Final = frozenset({TokenState.IN_DOUBT, TokenState.BACKOFF})
+
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -47,6 +49,8 @@ class Telling:
 
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    report: Callable[[str, str, str], None] = lambda _connector, _connection, _state: None
+    """Is told of each change of state, with the new one. Only counts."""
 
 
 class Tokens:
@@ -83,7 +87,8 @@ class Tokens:
             int(begin.spare),
             int(begin.force),
         ]
-        answer, now, flat = await self._call("token_begin", name, arguments)
+        answer, now, flat, moves = await self._call("token_begin", name, arguments)
+        self._tell(name, moves)
         kept = _kept(now, dict(zip(flat[::2], flat[1::2], strict=True)))
         if text(answer) == "shut":
             await self._follow(name, kept.state, kept.detail)
@@ -91,18 +96,17 @@ class Tokens:
 
     async def commit(self, name: str, fence: int, fresh: Fresh) -> bool:
         """Keep a new version; see `token_commit.lua`."""
-        kept = text(await self._call("token_commit", name, [fence, *_packed(fresh)])) == "kept"
+        kept = await self._changed("token_commit", name, [fence, *_packed(fresh)]) == "kept"
         if kept:
             await self._follow(name, TokenState.ACTIVE, "")
         return kept
 
     async def fail(self, name: str, fence: int, fall: Fall) -> bool:
         """Give the lease back; see `token_fail.lua`."""
-        noted = text(await self._call("token_fail", name, [fence, _pack(fall)])) == "noted"
+        noted = await self._changed("token_fail", name, [fence, _pack(fall)]) == "noted"
         if noted:
             kept = await self.read(name)
             if kept.state in SHUT:
-                _tell(name, kept)
                 await self._follow(name, kept.state, kept.detail)
         return noted
 
@@ -110,12 +114,12 @@ class Tokens:
         self, name: str, version: int, *, wait_us: int, soon_us: int
     ) -> Literal["moved", "stale", "waits"]:
         """Note a refused version; see `token_refuse.lua`."""
-        answer = text(await self._call("token_refuse", name, [version, wait_us, soon_us]))
+        answer = await self._changed("token_refuse", name, [version, wait_us, soon_us])
         return cast("Literal['moved', 'stale', 'waits']", answer)
 
     async def put(self, name: str, fresh: Fresh, state: TokenState) -> bool:
         """Replace what is there; false when somebody else did meanwhile."""
-        done = text(await self._call("token_put", name, [state, *_packed(fresh)])) == "kept"
+        done = await self._changed("token_put", name, [state, *_packed(fresh)]) == "kept"
         if done:
             await self._follow(name, state, fresh.detail)
         return done
@@ -133,9 +137,28 @@ class Tokens:
         """Close or open the gate of one connection, and of no other."""
         if state in SHUT:
             said = detail or "nobody has consented yet"
+            if state is TokenState.CONFIG_ERROR:
+                said += f"; when that is mended: sluice connections check {name.replace('|', '/')}"
             await self._insist(lambda: self._gates.close(f"@{name}", HoldReason.NEEDS_CONSENT, for_us=0, detail=said))
         else:
             await self._insist(lambda: self._gates.open(f"@{name}", HoldReason.NEEDS_CONSENT))
+
+    async def _changed(self, verb: str, name: str, arguments: list[Any]) -> str:
+        """Send a script whose answer is a word, and tell what it changed."""
+        answer, moves = await self._call(verb, name, arguments)
+        self._tell(name, moves)
+        return text(answer)
+
+    def _tell(self, name: str, moves: list[list[Any]]) -> None:
+        """Log and count what a script has published as events."""
+        connector, _, connection = name.partition("|")
+        for before, after, version, detail in moves:
+            state = TokenState(text(after))
+            facts = {"before": text(before), "state": str(state), "version": version, "detail": text(detail)}
+            (log.error if state in SHUT else log.warning if state in _TROUBLE else log.info)(
+                "token.changed", connection=f"{connector}/{connection}", **facts
+            )
+            self._telling.report(connector, connection, state)
 
     async def _call(self, verb: str, name: str, arguments: list[Any]) -> Any:
         """Send an idempotent script until it is answered."""
@@ -151,14 +174,6 @@ class Tokens:
                 return await act()
             except PASSING:
                 await asyncio.sleep(WAIT_S)
-
-
-def _tell(name: str, kept: Kept) -> None:
-    """Log what the script has published as an alert."""
-    if kept.state is TokenState.NEEDS_CONSENT:
-        log.error("token.needs_consent", connection=name, detail=kept.detail)
-    else:
-        log.error("token.config_error", connection=name, detail=kept.detail)
 
 
 def _packed(fresh: Fresh) -> tuple[bytes, bytes]:

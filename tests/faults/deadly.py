@@ -10,11 +10,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from connectors.auth.refresher import Refresher
 from connectors.transport import Engine
-from gateway import roles
+from gateway import guards, roles
 from gateway.flow import intake
 from gateway.lanes.findings import Findings
 from gateway.lanes.queue import Lanes
+from gateway.lanes.tokens import Tokens
 from gateway.settings import Settings
 from schemas import cloudevent
 
@@ -27,6 +29,12 @@ STEPS: dict[str, tuple[type, str]] = {
     "settle": (Lanes, "settle"),
 }
 """What can be interrupted, before and after."""
+
+REFRESH: dict[str, tuple[type, str]] = {"refresh": (Refresher, "fresh"), "keep": (Tokens, "commit")}
+"""The same for a connector with tokens: asking for a new one, and keeping it."""
+
+SHORT_LEASE_S, SHORT_REFRESH_S = 1.6, 0.7
+"""Who dies while it asks for a token leaves a lease, for as long as it said; a test has no patience for that of the product."""
 
 RARE: dict[str, tuple[type, str]] = {"hold": (Lanes, "hold"), "note": (Findings, "note")}
 """Steps that only a broken contract has."""
@@ -44,7 +52,9 @@ def die() -> None:
 def arm(point: str, nth: int) -> None:
     """Wrap the step so that its n-th time is the last thing this process does."""
     when, step = point.split()
-    owner, name = (STEPS | RARE)[step]
+    owner, name = (STEPS | RARE | REFRESH)[step]
+    if step in REFRESH:
+        hasten()
     whole: Callable[..., Awaitable[Any]] = getattr(owner, name)
     left = [nth]
 
@@ -59,6 +69,11 @@ def arm(point: str, nth: int) -> None:
         return answer
 
     setattr(owner, name, deadly)
+
+
+def hasten() -> None:
+    """Take a short lease for a refresh."""
+    guards.REFRESH_LEASE_S, guards.REFRESH_S = SHORT_LEASE_S, SHORT_REFRESH_S  # type: ignore[misc]
 
 
 def arm_poison() -> None:
@@ -82,6 +97,8 @@ def _count(left: list[int]) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "poison":
         arm_poison()
+    elif sys.argv[1] == "hasty":
+        hasten()
     else:
         arm(sys.argv[1], int(sys.argv[2]))
     sys.exit(roles.worker(Settings()))

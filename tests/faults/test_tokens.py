@@ -21,8 +21,8 @@ import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
+from connectors.auth.found import NeedsConsent
 from connectors.auth.freshness import MOVES, TokenState
-from connectors.auth.token_source import NeedsConsent
 from connectors.auth.token_store import AccessToken
 from connectors.secret import Secret
 from tests.credentials import NAME, Bench, bench, refreshing
@@ -107,7 +107,7 @@ def assert_no_secret(fleet: Fleet, redis_url: str, vendor: VendorProcess) -> Non
     files = [path for path in Path(urlsplit(redis_url).path).parent.rglob("*") if path.is_file()]
     texts |= {str(path): path.read_bytes() for path in files}
     assert any("aof" in name for name in texts)
-    assert b"token.renewed" in texts["log"]
+    assert b"token.changed" in texts["log"]
     assert [name for name, text in texts.items() for secret in secrets if secret in text] == []
 
 

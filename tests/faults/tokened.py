@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from connectors.auth.token_source import Waiting
+from connectors.auth.found import Waiting
 from connectors.auth.token_store import AccessToken
 from gateway import telemetry
 from gateway.lanes.connect import connect
@@ -59,6 +59,7 @@ async def _calls(one: Bench, session: aiohttp.ClientSession, sums: Counter[str],
             headers = {"Authorization": f"{token.token_type} {token.value.reveal()}"}
             async with session.get("/v1/echo", headers=headers) as answer:
                 sums[str(answer.status)] += 1
+                one.source.tried(one.operation, one.connection, token.version, accepted=answer.status != 401)
                 if answer.status == 401:
                     await one.source.report_401(one.operation, one.connection, token.version)
         else:

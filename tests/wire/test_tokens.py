@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from redis.asyncio import Redis
 
+from connectors.auth.found import ConfigError, NeedsConsent, Waiting
 from connectors.auth.freshness import MOVES, TokenState
-from connectors.auth.token_source import ConfigError, NeedsConsent, Waiting
 from connectors.auth.token_store import AccessToken
 from connectors.catalog import Catalog
 from connectors.declared import OAuth2
@@ -307,12 +307,13 @@ async def test_an_access_token_that_the_vendor_ends_early_is_replaced_once(
         async def call() -> int:
             token = await one.token()
             async with session.get("/v1/echo", headers={"Authorization": f"Bearer {token.value.reveal()}"}) as answer:
+                one.source.tried(one.operation, one.connection, token.version, accepted=answer.status != 401)
                 if answer.status == 401:
                     await one.source.report_401(one.operation, one.connection, token.version)
                 return answer.status
 
         assert await call() == 200
-        vendor.expire()
+        await vendor.aio.expire()
         assert set(await asyncio.gather(*(call() for _ in range(20)))) == {401}
         assert set(await asyncio.gather(*(call() for _ in range(20)))) == {200}
     assert (vendor.desk_counts().requests, vendor.desk_counts().alive) == (2, True)

@@ -33,6 +33,8 @@ BEHIND = 10_000
 SHOWN = 20
 """Manifest problems that are listed; `lint` lists them all."""
 
+SET = "Set it where the gateway starts, then start it again."
+
 Status = Literal["ok", "warn", "fail"]
 
 
@@ -222,17 +224,23 @@ def _declared(settings: Settings) -> Iterator[Finding]:
 def _secrets(catalog: Catalog) -> Iterator[Finding]:
     absent = [
         *(
-            (f"connection {one.name}, {name}", str(gone))
+            (f"connection {one.connector}/{one.name}, {name}", str(gone), _mend(f"{one.connector}/{one.name}", name))
             for one in catalog.connections.values()
             for name, gone in one.missing.items()
         ),
-        *((f"agent {one.name}, key", str(one.missing)) for one in catalog.agents.values() if one.missing),
-        *((f"operator {one.name}, key", str(one.missing)) for one in catalog.operators.values() if one.missing),
+        *((f"agent {one.name}, key", str(one.missing), SET) for one in catalog.agents.values() if one.missing),
+        *((f"operator {one.name}, key", str(one.missing), SET) for one in catalog.operators.values() if one.missing),
     ]
-    for whose, why in absent:
-        yield Finding("secrets", "fail", f"{whose}: {why}", "Set it where the gateway starts, then start it again.")
+    for whose, why, mend in absent:
+        yield Finding("secrets", "fail", f"{whose}: {why}", mend)
     if not absent:
         yield Finding("secrets", "ok", "every reference leads to a secret")
+
+
+def _mend(connection: str, name: str) -> str:
+    if name != "refresh_token":
+        return SET
+    return f"Set it where the gateway starts, or take the line out: sluice connections authorize {connection} (or: set)"
 
 
 def _api(settings: Settings) -> Iterator[Finding]:

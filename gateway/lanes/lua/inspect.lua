@@ -13,9 +13,13 @@ if packed then
   local run, body = cmsgpack.unpack(packed), redis.call('HGET', shard .. ':calls', id)
   local rank = redis.call('ZRANK', shard .. ':lane:' .. run.lane, id)
   local due = redis.call('ZSCORE', shard .. ':delayed', id)
-  if not rank then return {'live', now, packed, body, -1, due and tonumber(due) or -1, -1, {}} end
   local found = facts_of(run.lane)
   local shut = closed(found) or forgotten(found)
+  if not rank then
+    -- Not due yet; but a gate that only a person opens is what holds it.
+    local held = due and shut and shut.until_us == 0 and held_by(run.lane, found, shut, nil) or {}
+    return {'live', now, packed, body, -1, due and tonumber(due) or -1, -1, held}
+  end
   local at = eta(run.lane, found, shut, rank, run.costs)
   return {'live', now, packed, body, rank, -1, at or -1, held_by(run.lane, found, shut, found.weighted and first_costs(run.lane) or nil)}
 end

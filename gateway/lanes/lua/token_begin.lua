@@ -12,7 +12,7 @@
 -- ARGV[6] spare     int     1: with a doubt, no try before the access token has ended
 -- ARGV[7] force     int     1: whatever the state, as a person wants it
 -- ARGV[8] note      msgpack {id, time} for what is told
--- RETURN  {"granted" or "moved" or "held" or "waits" or "spared" or "shut", now_us, fields of the record}
+-- RETURN  {"granted" or "moved" or "held" or "waits" or "spared" or "shut", now_us, fields of the record, moves}; moves: the changes of state made
 local shard, events, alerts, name = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local knows, holder, lease, most = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local spare, force, note = ARGV[6] == '1', ARGV[7] == '1', cmsgpack.unpack(ARGV[8])
@@ -20,11 +20,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- USES token
 
-if not force and number('version') ~= knows then return {'moved', now, whole()} end
+if not force and number('version') ~= knows then return {'moved', now, whole(), moves} end
 local leased = number('lease_us')
 if leased > now then
-  if redis.call('HGET', token_key, 'holder') == holder then return {'granted', now, whole()} end
-  return {'held', now, whole()}
+  if redis.call('HGET', token_key, 'holder') == holder then return {'granted', now, whole(), moves} end
+  return {'held', now, whole(), moves}
 end
 
 if leased > 0 then
@@ -39,13 +39,13 @@ if not force then
   if most >= 0 and doubts > most and not SHUT[state_of()] then
     become('needs_consent', 'the vendor may have replaced the refresh token, and its answer was lost')
   end
-  if SHUT[state_of()] then return {'shut', now, whole()} end
-  if number('retry_us') > now then return {'waits', now, whole()} end
+  if SHUT[state_of()] then return {'shut', now, whole(), moves} end
+  if number('retry_us') > now then return {'waits', now, whole(), moves} end
   local alive = number('expires_us') > now and number('stale') == 0
-  if doubts > 0 and spare and alive then return {'spared', now, whole()} end
+  if doubts > 0 and spare and alive then return {'spared', now, whole(), moves} end
 end
 
 redis.call('HSET', token_key, 'before', state_of(), 'holder', holder, 'lease_us', now + lease)
-redis.call('HINCRBY', token_key, 'fence', 1)
+next_fence()
 become('refreshing', '')
-return {'granted', now, whole()}
+return {'granted', now, whole(), moves}

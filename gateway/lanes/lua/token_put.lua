@@ -7,16 +7,16 @@
 -- ARGV[3] sealed  string  the tokens; empty: they are forgotten
 -- ARGV[4] fresh   msgpack {version, key_id, issued_us, expires_us, scope, detail, stale}
 -- ARGV[5] note    msgpack {id, time} for what is told
--- RETURN  "kept" | "moved"
+-- RETURN  {"kept" or "moved", moves}; moves: the changes of state made
 local shard, events, alerts, name, state = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
 local sealed, fresh, note = ARGV[3], cmsgpack.unpack(ARGV[4]), cmsgpack.unpack(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- USES token
-if number('version') ~= fresh.version - 1 then return 'moved' end
-redis.call('HINCRBY', token_key, 'fence', 1)
+if number('version') ~= fresh.version - 1 then return {'moved', moves} end
+next_fence()
 redis.call('HSET', token_key, 'version', fresh.version, 'sealed', sealed, 'key_id', fresh.key_id,
   'issued_us', fresh.issued_us, 'expires_us', fresh.expires_us, 'scope', fresh.scope,
   'lease_us', 0, 'retry_us', 0, 'failures', 0, 'doubts', 0, 'stale', fresh.stale and 1 or 0, 'refused', 0, 'refusals', 0)
 become(state, fresh.detail)
-return 'kept'
+return {'kept', moves}
