@@ -23,6 +23,7 @@ from dlq.blobs import BlobStore
 from dlq.keys import KeyRing
 from dlq.redaction import Sealer, scrub_bytes
 from gateway import telemetry
+from gateway.alerting import Alerting, alerting_of
 from gateway.alerts import Alerts
 from gateway.flow.approvals import Approvals
 from gateway.flow.approvals import Parts as Reviewing
@@ -84,6 +85,7 @@ class Gateway:
     alerts: Alerts
     guarding: Guarding
     approvals: Approvals
+    alerting: Alerting
 
 
 @asynccontextmanager
@@ -156,6 +158,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         alerts=common.alerts,
         guarding=guarding,
         approvals=Approvals(reviewing, around),
+        alerting=alerting_of(common, guarding),
     )
 
 
