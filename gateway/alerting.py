@@ -9,7 +9,7 @@ from gateway.guards import Common, Guarding
 from gateway.lanes.alert_book import AlertBook, Bounds
 from gateway.lanes.places import Places
 from gateway.policy.patterns import Terms
-from gateway.policy.webhooks import Target, key_of
+from gateway.policy.webhooks import Target, keys_of
 from gateway.settings import Settings
 
 
@@ -49,10 +49,10 @@ def alerting_of(common: Common, guarding: Guarding) -> Alerting:
 def target_of(settings: Settings) -> Target | None:
     """Return where alerts are sent; None without a webhook, or with settings that no role starts with."""
     url, secret = settings.alert_webhook, settings.alert_webhook_secret
-    key = key_of(secret.get_secret_value()) if secret else ""
-    if url is None or isinstance(key, str):
+    keys = keys_of(secret.get_secret_value()) if secret else ""
+    if url is None or isinstance(keys, str):
         return None
-    return Target(url=url.get_secret_value(), key=key, private=settings.alert_webhook_private)
+    return Target(url=url.get_secret_value(), keys=keys, private=settings.alert_webhook_private)
 
 
 def _terms(settings: Settings) -> Terms:

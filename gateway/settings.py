@@ -140,7 +140,8 @@ class Settings(BaseSettings):
         description="Address that alerts are sent to, by Standard Webhooks; unset: nowhere. Shown nowhere but its host.",
     )
     alert_webhook_secret: SecretStr | None = Field(
-        None, description="`whsec_` and 24 to 64 bytes in base64: signs what is sent to the webhook."
+        None,
+        description="`whsec_` and 24 to 64 bytes in base64: signs what is sent. Two, parted by a space, while one replaces the other.",
     )
     alert_webhook_private: bool = Field(
         default=False, description="The webhook may be plain http and in a private network."

@@ -32,11 +32,16 @@ class Things:
     findings: list[SeenFinding] = field(default_factory=list)
     catalog: Catalog = field(default_factory=Catalog)
     away: bool = False
+    since_s: float = 0.0
+    """Since when breakers are as they are, epoch seconds."""
 
     async def look(self) -> Mapping[str, Shared]:
         if self.away:
             raise StoreAwayError
-        return {key: Shared(Standing(state=state, reason="down"), 0) for key, state in self.breakers.items()}
+        return {
+            key: Shared(Standing(state=state, reason="down", since=self.since_s), 0)
+            for key, state in self.breakers.items()
+        }
 
     async def read(self, name: str) -> Kept:
         return self.tokens.get(name, Kept(now_us=0))

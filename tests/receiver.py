@@ -20,6 +20,8 @@ class Receiver:
     """What it does with the next messages: a status, or seconds to wait before it answers 200; then 200."""
     arrived: list[dict[str, Any]] = field(default_factory=list)
     """Every try: id, whether it was taken, and the verified content."""
+    retry_after: str | None = None
+    """Told with everything that is not taken."""
     heard: Callable[[], None] = lambda: None
     """Called while a message is in its hands."""
 
@@ -57,6 +59,8 @@ def receiving() -> Iterator[Receiver]:
             try:
                 self.send_response(status)
                 self.send_header("content-length", "0")
+                if receiver.retry_after and status >= 400:
+                    self.send_header("retry-after", receiver.retry_after)
                 self.end_headers()
             except OSError:  # nobody waits for the answer any more
                 self.close_connection = True

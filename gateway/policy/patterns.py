@@ -127,6 +127,9 @@ PATTERNS: Final[Mapping[AlertKind, Pattern]] = MappingProxyType(
     }
 )
 
+LONGEST: Final = 500
+"""Characters of a sentence: reasons and findings quote vendors."""
+
 UNTOLD: Final = frozenset({"finding", "reason", "detail", "look"})
 """Words of the sentence that are not told again in the sample."""
 
@@ -178,4 +181,5 @@ class _Blank(dict[str, str]):
 
 
 def _said(text: str, words: Mapping[str, str]) -> str:
-    return text.format_map(_Blank(words))
+    said = text.format_map(_Blank(words))
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"

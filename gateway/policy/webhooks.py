@@ -1,7 +1,8 @@
 """What is sent to a webhook, and how it is signed: Standard Webhooks 1.0 (github.com/standard-webhooks/standard-webhooks). Pure.
 
 The headers are `webhook-id` (the same for every try), `webhook-timestamp` (seconds of this try) and `webhook-signature`: `v1,` and
-the base64 of HMAC-SHA256 over `id.timestamp.body`. The key is what stands behind `whsec_`, base64, 24 to 64 bytes.
+the base64 of HMAC-SHA256 over `id.timestamp.body`, one for each secret, so that a secret can be replaced while both count. The key is
+what stands behind `whsec_`, base64, 24 to 64 bytes.
 """
 
 import base64
@@ -56,7 +57,7 @@ class Target:
     """Where messages go, and what signs them. Never shown."""
 
     url: str
-    key: bytes
+    keys: tuple[bytes, ...]
     private: bool
     """Plain http and private addresses are allowed."""
 
@@ -74,8 +75,18 @@ class Target:
         return allowed(self.url, Egress(allow_hosts=(urlsplit(self.url).netloc,), allow_private=self.private))
 
 
-def key_of(secret: str) -> bytes | str:
-    """Read a secret `whsec_…`; a text says what is wrong with it, and holds nothing of it."""
+def keys_of(secrets: str) -> tuple[bytes, ...] | str:
+    """Read one secret, or several parted by spaces; a text says what is wrong, and holds nothing of them."""
+    keys = []
+    for secret in secrets.split() or [""]:
+        key = _key_of(secret)
+        if isinstance(key, str):
+            return key
+        keys.append(key)
+    return tuple(keys)
+
+
+def _key_of(secret: str) -> bytes | str:
     least, most = KEY_BYTES
     if not secret.startswith(PREFIX):
         return f"must begin with {PREFIX}"
@@ -90,10 +101,10 @@ def misfit(url: str | None, secret: str | None, *, private: bool) -> str | None:
     """Say what is wrong with the settings of the webhook; None without a webhook."""
     if url is None:
         return None
-    key = key_of(secret or "")
-    if isinstance(key, str):
-        return f"SLUICE_ALERT_WEBHOOK_SECRET {key}: alerts are not sent unsigned."
-    refusal = Target(url=url, key=key, private=private).refusal
+    keys = keys_of(secret or "")
+    if isinstance(keys, str):
+        return f"SLUICE_ALERT_WEBHOOK_SECRET {keys}: alerts are not sent unsigned."
+    refusal = Target(url=url, keys=keys, private=private).refusal
     if refusal is None:
         return None
     hint = " A webhook in a private network needs SLUICE_ALERT_WEBHOOK_PRIVATE=true." if not private else ""
@@ -129,7 +140,7 @@ def request(message: Message, at_s: int, target: Target) -> RenderedRequest:
         "user-agent": "sluice",
         "webhook-id": message.id,
         "webhook-timestamp": str(at_s),
-        "webhook-signature": signature(message, at_s, target.key),
+        "webhook-signature": " ".join(signature(message, at_s, key) for key in target.keys),
     }
     return RenderedRequest(method="POST", url=target.url, headers=headers, body=message.body)
 

@@ -81,6 +81,12 @@ def test_braces_in_the_words_of_others_are_words() -> None:
     assert seen.sentence.endswith("{0.__class__} {terms}")
 
 
+def test_a_vendors_long_words_are_cut() -> None:
+    facts = {"origin": "https://x", "reason": "x" * 9000}
+    seen = observed(Evidence(kind=K.BREAKER, subject="x", facts=facts), TERMS, is_open=False, alert="a")
+    assert len(seen.sentence) == 500
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(1800, "30m"), (3600, "1h"), (90, "90s"), (0.5, "0.5s"), (86400, "24h")])
 def test_times_are_written_as_people_do(seconds: float, text: str) -> None:
     assert span(seconds) == text

@@ -15,7 +15,7 @@ from gateway.settings import Settings
 
 KEY = b"0123456789abcdef01234567"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
-TARGET = Target(url="https://hooks.example.com/a?token=t", key=KEY, private=False)
+TARGET = Target(url="https://hooks.example.com/a?token=t", keys=(KEY,), private=False)
 
 
 def event(kind: str, **data: object) -> bytes:
@@ -45,9 +45,22 @@ def test_the_specifications_own_library_accepts_the_signature_and_nothing_else()
 def test_the_signature_is_the_published_example() -> None:
     """https://github.com/standard-webhooks/standard-webhooks, the test vector of its libraries."""
     message = Message("msg_p5jXN8AQM9LWM0D4loKWxJek", "x", b'{"test": 2432232314}')
-    key = webhooks.key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    assert isinstance(key, bytes)
-    assert webhooks.signature(message, 1614265330, key) == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    keys = webhooks.keys_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert isinstance(keys, tuple)
+    assert webhooks.signature(message, 1614265330, keys[0]) == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_while_a_secret_is_replaced_the_old_and_the_new_one_both_verify() -> None:
+    other = "whsec_" + base64.b64encode(KEY[::-1]).decode()
+    keys = webhooks.keys_of(f"{other} {SECRET}")
+    assert isinstance(keys, tuple)
+    message = Message("i-1", "x", b'{"a":1}')
+    sent = webhooks.request(
+        message, int(datetime.now(UTC).timestamp()), Target(url=TARGET.url, keys=keys, private=False)
+    )
+    for secret in (SECRET, other):
+        assert Webhook(secret).verify(b'{"a":1}', dict(sent.headers)) == {"a": 1}
+    assert isinstance(webhooks.keys_of(f"{SECRET} whsec_%"), str)
 
 
 @pytest.mark.parametrize(

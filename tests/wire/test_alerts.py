@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import random
+import time
 from typing import Any
 
 import msgspec
@@ -159,6 +161,41 @@ async def test_a_breaker_must_be_open_for_long_enough_and_half_open_is_not_well(
     stage.things.breakers[DOWN] = State.CLOSED
     await rounds(watch, 0.4)
     assert await stage.kinds() == [("opened", "breaker.open"), ("resolved", "breaker.open")]
+
+
+async def test_a_breaker_that_was_open_before_anybody_looked_has_been_open_since_then(redis: "Redis") -> None:
+    stage = AlertStage(redis, breaker_open_s=60)
+    stage.things.breakers[DOWN], stage.things.since_s = State.OPEN, time.time() - 50
+    watch = stage.watch()
+    await watch.run()
+    assert await stage.told() == []
+    stage.things.breakers["crm|https://other"], stage.things.since_s = State.OPEN, time.time() - 70
+    await watch.run()
+    assert [one["data"]["key"] for one in await stage.told()] == ["crm|https://other"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_each_pattern_is_opened_and_resolved_in_turn(redis: "Redis", seed: int) -> None:
+    stage = AlertStage(redis, breaker_open_s=0, settle_s=0, most_per_hour=40)
+    dice, control = random.Random(seed), stage.control
+    watches = [stage.watch(str(number) * (number + 1)) for number in range(3)]
+    names = [f"crm|https://{number}" for number in range(5)]
+    for _ in range(150):
+        stage.things.breakers[dice.choice(names)] = dice.choice([State.OPEN, State.CLOSED, State.HALF_OPEN])
+        if dice.random() < 0.1 and (standing := await control.ls(whole=False)):
+            await control.resolve(dice.choice(standing).alert, by="night", reason="known")
+        await asyncio.gather(*(one.run() for one in dice.sample(watches, dice.randint(1, 3))), return_exceptions=False)
+    histories: dict[str, list[tuple[str, str]]] = {}
+    for one in await stage.told():
+        histories.setdefault(one["data"]["key"], []).append((one["type"], one["data"]["alert"]))
+    assert len({one["id"] for one in await stage.told()}) == len(await stage.told())
+    for history in histories.values():
+        opened, resolved = history[::2], history[1::2]
+        assert {kind for kind, _ in opened} == {"alert.opened"}
+        assert {kind for kind, _ in resolved} <= {"alert.resolved"}
+        assert [alert for _, alert in resolved] == [alert for _, alert in opened][: len(resolved)]
+    still = {one.subject for one in await control.ls(whole=False)}
+    assert still == {key for key, history in histories.items() if len(history) % 2}
 
 
 async def test_flapping_is_damped_more_and_more(redis: "Redis") -> None:

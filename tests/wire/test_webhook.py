@@ -16,7 +16,7 @@ from gateway.app import ambient
 from gateway.flow.webhook import TURN, Mail, Webhook
 from gateway.lanes.places import Places
 from gateway.policy import webhooks
-from gateway.policy.webhooks import Target, key_of
+from gateway.policy.webhooks import Target, keys_of
 from tests.alert_stage import SHARD, TOPICS
 from tests.receiver import SECRET, Receiver, receiving
 
@@ -35,9 +35,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def target(receiver: Receiver, *, private: bool = True) -> Target:
-    key = key_of(SECRET)
-    assert isinstance(key, bytes)
-    return Target(url=receiver.url, key=key, private=private)
+    keys = keys_of(SECRET)
+    assert isinstance(keys, tuple)
+    return Target(url=receiver.url, keys=keys, private=private)
 
 
 @asynccontextmanager
@@ -109,6 +109,22 @@ async def test_a_receiver_that_is_away_is_asked_less_and_less_and_then_told_ever
     async with sender(redis, target(receiver)) as webhook:
         await until_taken(webhook, receiver, ids)
     assert [one["id"] for one in receiver.arrived] == ids
+
+
+async def test_a_receiver_that_asks_for_time_gets_it(
+    redis: "Redis", receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "BACKOFF_S", (0.02, 30.0))
+    receiver.script += [429]
+    receiver.retry_after = "20"
+    await publish(redis, "a")
+    async with sender(redis, target(receiver)) as webhook:
+        with structlog.testing.capture_logs() as logs:
+            await webhook.run()
+            await asyncio.sleep(0.1)
+            await webhook.run()
+    assert len(receiver.arrived) == 1
+    assert 16 <= logs[0]["again_in_s"] <= 20
 
 
 async def test_a_sender_that_is_cut_off_in_the_middle_leaves_it_to_the_next(redis: "Redis", receiver: Receiver) -> None:
