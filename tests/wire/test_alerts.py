@@ -14,6 +14,7 @@ from connectors.breaking.standing import State
 from gateway.flow import alert_watch
 from gateway.flow.alert_control import Resolved
 from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.policy import tallies
 from gateway.policy.patterns import Evidence, observed
 from schemas.alert import AlertKind
 from tests.alert_stage import SHARD, TOPICS, AlertStage
@@ -123,7 +124,13 @@ async def test_a_crash_between_count_and_alert_is_healed_by_the_next_look(redis:
 async def test_two_readers_of_the_same_entries_count_them_once(redis: "Redis") -> None:
     stage = AlertStage(redis)
     await stage.fail(6)
-    await asyncio.gather(*(stage.watch(str(number) * number).count() for number in range(1, 7)))
+    readers = [stage.sources(name) for name in ("a", "b", "c")]
+    read = [await one.places.read(TOPICS.events, "", 500) for one in readers]  # all of them before anybody counts
+    moved = [
+        await one.windows.add(TOPICS.events, "", entries[-1].id, tallies.of_events(entries, stage.terms))
+        for one, entries in zip(readers, read, strict=True)
+    ]
+    assert moved == [True, False, False]
     (one,) = await stage.sources("x").windows.within({}, 60_000)
     assert (one.count, one.total) == (6, 6)
 

@@ -48,9 +48,11 @@ async def sender(redis: "Redis", to: Target | None, name: str = "w", timeout_s: 
     beat = SHARD.key(f"worker:{around.worker}")
     await books.set(beat, 1)
     mail = Mail(places=Places(redis, SHARD, around.worker), send=engine.send, alerts=TOPICS.alerts, target=to)
-    yield Webhook(mail, around, timeout_s=timeout_s, lease_s=2.0)
-    await engine.close()
-    await books.delete(beat)
+    try:
+        yield Webhook(mail, around, timeout_s=timeout_s, lease_s=2.0)
+    finally:
+        await engine.close()
+        await books.delete(beat)
 
 
 async def publish(redis: "Redis", *names: str, kind: str = "alert.opened") -> list[str]:
