@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import lanes
+from bench import lanes, sdk
 
 BENCHMARKS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "lanes": (lanes.main, "what the queue costs, and how that grows: lanes, calls that wait, limits, memory"),
+    "sdk": (sdk.main, "what a call of an SDK costs through the gateway in its own process"),
 }
 
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from bench import report
 from bench.ground import ROOT, facts, server
 from bench.memory import weigh
-from bench.queue import Queue, Shape
+from bench.queue import BATCH, Queue, Shape
 from bench.report import Line
 from bench.rounds import Series, clocked, cycles, repeated
 from gateway.ports import Claim, Need
@@ -179,7 +179,7 @@ async def _crowd(redis: "Redis", waiting: int) -> tuple[Queue, list[Claim]]:
     await queue.fill()
     held: list[Claim] = []
     # One claim looks at so many lanes at most: it takes several until all of them are parked.
-    for _ in range(waiting // 128 + 3):
+    for _ in range(waiting // BATCH + 3):
         held += await queue.claim(PACED)
     if len(held) != PACED:
         raise RuntimeError(f"{len(held)} calls were let go by a limit of {PACED}")

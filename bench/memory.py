@@ -35,9 +35,18 @@ async def weigh(redis: "Redis", calls: int) -> Weight:
     """Take `calls` events in and see by how much the server grew; it must be empty."""
     topics = Topics("memory-")
     connection: Any = redis
-    await connection.xgroup_create(topics.calls, GROUP, id="0", mkstream=True)
-    intake = _intake(redis, topics)
     before = await memory(redis)
+    await take_in(connection, topics, calls)
+    full = await memory(redis)
+    await connection.delete(topics.events)
+    without = await memory(redis)
+    return Weight(queue=(without - before) / calls, accepted=(full - without) / calls)
+
+
+async def take_in(connection: Any, topics: Topics, calls: int) -> None:
+    """Publish `calls` events and take them in as the bus does, until all wait."""
+    await connection.xgroup_create(topics.calls, GROUP, id="0", mkstream=True)
+    intake = _intake(connection, topics)
     for start in range(0, calls, READ):
         await _publish(connection, topics, range(start, min(start + READ, calls)))
         told = await connection.xreadgroup(GROUP, "bench", {topics.calls: ">"}, count=READ)
@@ -46,10 +55,6 @@ async def weigh(redis: "Redis", calls: int) -> Weight:
         await connection.xtrim(topics.calls, maxlen=0, approximate=False)
     if await connection.hlen(Shard(topics.prefix).key("runs")) != calls:
         raise RuntimeError("not every event was taken in")
-    full = await memory(redis)
-    await connection.delete(topics.events)
-    without = await memory(redis)
-    return Weight(queue=(without - before) / calls, accepted=(full - without) / calls)
 
 
 def _entries(told: Any) -> list[Any]:

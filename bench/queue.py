@@ -14,10 +14,11 @@ from redis.asyncio import Redis
 
 from gateway.lanes.queue import Lanes, Terms
 from gateway.ports import Admission, Claim, Need, Plan, Settlement, Slots
+from gateway.settings import Settings
 from schemas.lifecycle import CallState
 from schemas.topics import Shard, Topics
 
-BATCH = 128
+BATCH: int = Settings.model_fields["script_batch"].default
 """Calls of one flight: the default of SLUICE_SCRIPT_BATCH."""
 FLIGHT = 1024
 """Calls of one flight while a queue is filled, which is not measured."""

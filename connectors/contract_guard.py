@@ -18,6 +18,7 @@ from connectors.lifecycle_headers import announced
 from schemas.contracts.baseline import Baseline, overlaid
 from schemas.contracts.drift import MOST, observe
 from schemas.contracts.finding import RULES, Change, Finding, Kind, Level, finding, worst_first
+from schemas.contracts.sample import sample, words
 from schemas.contracts.shape import Shapes, plain_null, undeclared
 from schemas.contracts.twin import decimal, integers, only_stricter, twin
 
@@ -38,6 +39,9 @@ _WALKED = frozenset(
     }
 )
 """Rules for which the walk has words of its own."""
+_COUNTED = ("minItems", "maxItems", "minProperties", "maxProperties")
+_COUNTS = frozenset({*_COUNTED, "uniqueItems", "contains", "minContains", "maxContains"})
+"""Rules about how many there are of something."""
 
 
 Baselines = Callable[[Operation], Baseline | None]
@@ -73,6 +77,7 @@ class _Compiled:
         plain = plain_null(schema)
         self.lenient = compile_schema(plain)  # first: what it takes is a schema
         self.shapes = Shapes(plain)
+        self.words = words(plain)
         strict = twin(plain)
         # As the lenient one, but with formats: that is half of what the twin is for.
         self.strict = jsonschema_rs.validator_for(
@@ -88,13 +93,29 @@ class _Compiled:
         return self.one_look or self.lenient.is_valid(result)
 
     def changes(self, result: Any) -> list[Change]:
-        """Say how an answer differs."""
-        seen = observe(self.shapes, result)
-        if self.lenient.is_valid(result):
+        """Say how an answer differs; what it costs does not grow with the answer."""
+        first = _first_error(self.lenient, result)
+        lying = [one.instance_path for one in (first, _first_error(self.strict, result)) if one is not None]
+        part, cut = sample(result, self.words, lying)
+        seen = observe(self.shapes, part)
+        if first is None:
             # The walk may be wrong about rules that it does not know; the validator is not.
             return [one for one in seen if RULES[one.kind].level in {Level.COMPATIBLE, Level.SEMANTIC}]
-        errors = list(islice(self.lenient.iter_errors(result), _ERRORS))
+        errors = list(islice(self.lenient.iter_errors(part), _ERRORS))
+        if cut:
+            # How many there are of something is true of the whole only.
+            seen = [one for one in seen if not one.before.startswith(_COUNTED)]
+            errors = [*(one for one in errors if _rule(one) not in _COUNTS), first]
         return [*seen, *dict.fromkeys(_by_rule(error) for error in errors if not _explained(error, seen))]
+
+
+def _first_error(validator: "jsonschema_rs.Validator", result: Any) -> "jsonschema_rs.ValidationError | None":
+    """Return one error without looking for the others, which takes long where there are many."""
+    try:
+        validator.validate(result)
+    except jsonschema_rs.ValidationError as error:
+        return error
+    return None
 
 
 def _explained(error: "jsonschema_rs.ValidationError", seen: list[Change]) -> bool:

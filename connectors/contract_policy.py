@@ -34,14 +34,17 @@ def apply(outcome: Outcome, checked: Checked, operation: Operation, reply: Reply
     )
 
 
-def quarantine(outcome: Outcome, operation: Operation, connection: str | None) -> str | None:
-    """Return the gate that holds this operation's calls after its contract was broken; None: nothing is held.
+def quarantined(outcome: Outcome, operation: Operation) -> bool:
+    """Tell whether this operation's calls are to be held now that its contract was broken.
 
     Reads go on: they change nothing, and they show when the vendor is itself again.
     """
     broken = any(one.level is Level.BREAKING for one in outcome.findings)
-    if not broken or operation.on_breaking != "quarantine_writes" or operation.op_class is OperationClass.SAFE:
-        return None
+    return broken and operation.on_breaking == "quarantine_writes" and operation.op_class is not OperationClass.SAFE
+
+
+def gate_of(operation: Operation, connection: str | None) -> str:
+    """Return the gate of an operation's calls on one connection."""
     return f"@{operation.connector}|{connection or ''}|{operation.name}"
 
 

@@ -64,6 +64,8 @@ class Pipeline:
     """Most bytes of an answer's body that are read."""
     cap_decoded_bytes: int
     """Most bytes they may unpack to; a result travels through the queue's memory."""
+    answered: Callable[[ToolCall, Answered], None] = lambda _call, _answer: None
+    """Is shown every answer, without our secrets; a caller in this process may want more of it than is stored."""
 
     async def attempt(
         self, call: ToolCall, operation: Operation, connection: Connection | None, lease: Lease
@@ -116,6 +118,7 @@ class Pipeline:
         outcome = self._classified(ending, operation)
         if not isinstance(ending, Answered):
             return outcome
+        self.answered(call, ending)
         if outcome.failure is None:
             checked = self.guards.contracts.check(operation, ending.status, ending.headers, outcome.result)
             return apply(outcome, checked, operation, kept(ending))

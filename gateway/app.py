@@ -29,6 +29,7 @@ from gateway.flow.approvals import Approvals
 from gateway.flow.approvals import Parts as Reviewing
 from gateway.flow.delivery import Delivery, Parts
 from gateway.flow.delivery import Terms as DeliveryTerms
+from gateway.flow.echoes import Echoes
 from gateway.flow.intake import Intake
 from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
@@ -84,6 +85,7 @@ class Gateway:
     status: Status
     alerts: Alerts
     guarding: Guarding
+    echoes: Echoes
     approvals: Approvals
     alerting: Alerting
 
@@ -127,12 +129,14 @@ async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) ->
 
 def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters) -> Gateway:
     settings, around, lanes, catalog = common.settings, common.ambient, common.lanes, common.catalog
+    echoes = Echoes()
     parts = Parts(
         queue=lanes,
-        vendor=_pipeline(settings, common.engine, guarding, around),
+        vendor=_pipeline(common, guarding, echoes),
         catalog=catalog,
         letter=letters.for_call,
         contracts=guarding.watch,
+        quarantine=guarding.quarantine,
         observe=_observe,
     )
     delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))
@@ -157,6 +161,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         status=Status(lanes, delivery, signals.settled, around),
         alerts=common.alerts,
         guarding=guarding,
+        echoes=echoes,
         approvals=Approvals(reviewing, around),
         alerting=alerting_of(common, guarding),
     )
@@ -170,15 +175,17 @@ def load_catalog(settings: Settings, *, quiet: bool = False) -> Catalog:
     return loaded.catalog
 
 
-def _pipeline(settings: Settings, engine: Engine, guarding: Guarding, around: Ambient) -> Pipeline:
+def _pipeline(common: Common, guarding: Guarding, echoes: Echoes) -> Pipeline:
+    settings, around = common.settings, common.ambient
     return Pipeline(
-        engine,
+        common.engine,
         guarding.guards,
         clock=lambda: around.now().timestamp(),
         new_span=lambda: secrets.token_hex(8),
         scrub=scrub_bytes,
         cap_wire_bytes=settings.wire_cap,
         cap_decoded_bytes=settings.decoded_cap,
+        answered=echoes.heard,
     )
 
 

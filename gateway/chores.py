@@ -7,6 +7,7 @@ import structlog
 from gateway.app import Gateway
 from gateway.entrypoints.bus import Bus, Sweeper
 from gateway.entrypoints.worker import Chore, Worker
+from gateway.flow.quarantine import EVERY_S as QUARANTINES_EVERY_S
 from gateway.flow.token_care import TokenCare
 from gateway.lanes.watermark import Watermark
 from schemas.topics import GROUP
@@ -55,6 +56,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
         Chore(name="alerts", every_s=settings.alert_every, run=gateway.alerting.watch.run),
         Chore(name="webhook", every_s=min(1.0, settings.alert_every), run=gateway.alerting.webhook.run),
+        Chore(name="quarantines", every_s=QUARANTINES_EVERY_S, run=gateway.guarding.quarantine.look),
         Chore(name="trim", every_s=settings.trim_every, run=trim),
     ]
 

@@ -21,8 +21,10 @@ from dlq.keys import KeyRing
 from gateway import telemetry
 from gateway.alerts import Alerts
 from gateway.flow.contract_watch import ContractWatch
+from gateway.flow.quarantine import Quarantine
 from gateway.lanes.breakers import Around, RedisBreakers
 from gateway.lanes.findings import Findings
+from gateway.lanes.overview import Overview
 from gateway.lanes.queue import Lanes
 from gateway.lanes.tokens import Telling, Tokens
 from gateway.policy.origins import gates_by_breaker
@@ -66,6 +68,7 @@ class Guarding:
     baselines: BaselineFiles
     findings: Findings
     watch: ContractWatch
+    quarantine: Quarantine
 
 
 @asynccontextmanager
@@ -90,6 +93,7 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
             baselines=baselines,
             findings=findings,
             watch=ContractWatch(findings, common.ambient, common.alerts.publish, _count),
+            quarantine=_quarantine(common, baselines),
         )
 
 
@@ -129,6 +133,11 @@ def _source(common: Common, tokens: Tokens) -> TokenSource:
         observe=telemetry.record_token,
     )
     return TokenSource(tokens, Refresher(common.engine, timeout_s=REFRESH_S), terms)
+
+
+def _quarantine(common: Common, baselines: BaselineFiles) -> Quarantine:
+    overview = Overview(common.redis, common.shard, high_bytes=common.settings.memory_high)
+    return Quarantine(common.lanes, overview.closed, baselines.of)
 
 
 def _count(tool: str, found: Finding) -> None:

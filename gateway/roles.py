@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import AsyncIterator, Iterable
 
 import structlog
 import uvicorn
@@ -81,24 +82,40 @@ async def run_worker(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; then let what is under way end."""
     stop = stop_event()
     async with open_gateway(settings, "worker") as gateway:
-        if not await _joined(gateway, stop):
+        if not await joined(gateway, stop):
             return
-        worker, bus = worker_of(gateway), bus_of(gateway)
-        await bus.start()
-        house = {chore.name: asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)}
-        working = asyncio.create_task(worker.run())
-        log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
-        await stop.wait()
-        for name in STEERS_BUS:
-            house[name].cancel()
+        async with working(gateway):
+            log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
+            await stop.wait()
+        log.info("worker.stopped", worker=gateway.ambient.worker)
+
+
+@contextlib.asynccontextmanager
+async def working(gateway: Gateway) -> AsyncIterator[None]:
+    """Work for the fleet, which was joined, as long as this lasts; then let what is under way end."""
+    worker, bus = worker_of(gateway), bus_of(gateway)
+    await bus.start()
+    house = {chore.name: asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)}
+    claiming = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        await _ended(house.pop(name) for name in STEERS_BUS)
         await bus.stop()
         worker.stop()
-        await working
-        for task in house.values():
-            task.cancel()
+        await claiming
+        await _ended(house.values())
         with contextlib.suppress(*PASSING, TimeoutError):
             await asyncio.wait_for(gateway.fleet.leave(), 1.0)
-        log.info("worker.stopped", worker=gateway.ambient.worker)
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they have ended: a library that waits for an answer may swallow a cancellation and go on."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.2)
 
 
 async def run_api(settings: Settings) -> None:
@@ -170,7 +187,7 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
     ]
 
 
-async def _joined(gateway: Gateway, stop: asyncio.Event) -> bool:
+async def joined(gateway: Gateway, stop: asyncio.Event) -> bool:
     """Wait for Redis and join the fleet; false when a stop came first."""
     while not stop.is_set():
         try:

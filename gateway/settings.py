@@ -79,9 +79,7 @@ class Settings(BaseSettings):
     intake_batch: int = Field(
         128, ge=1, le=256, description="Events read from the bus at once; more would hold Redis too long."
     )
-    script_batch: int = Field(
-        128, ge=1, le=256, description="Items of one script call; more would hold Redis too long."
-    )
+    script_batch: int = Field(64, ge=1, le=256, description="Items of one script call; more would hold Redis too long.")
     start_within: float = Field(
         2.0, gt=0, description="Seconds a claim may wait before its attempt starts; then it is given back."
     )

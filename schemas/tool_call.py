@@ -4,12 +4,16 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from schemas.codec import canonical, encode, sha256
 from schemas.effect import OperationClass
 
 TENANT = "default"
 """The one tenant of an installation without tenants."""
 
 Priority = Literal["interactive", "normal", "batch"]
+DIGEST_LENGTH = 32
+"""Characters of scope and fingerprint: 128 bits tell the calls of one tenant apart, and every call that waits keeps both."""
+
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
@@ -43,7 +47,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a call came in, enough to find it there again."""
 
     engine: str
-    """`redis`, `kafka` or `http`."""
+    """`redis`, `kafka`, `http`, or `sdk` for a client in a process of its own."""
     stream: str | None = None
     entry: str | None = None
 
@@ -55,8 +59,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """An accepted call. Everything a worker, a result or a letter needs; nothing in it ever changes."""
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """An accepted call. Everything a worker, a result or a letter needs; nothing in it ever changes.
+
+    It is kept as a JSON array in the order below, since a name of each field would be a sixth of what a call takes. So a field is
+    added at the end, with a default; JSON, because it alone keeps every number of the arguments as it came.
+    """
 
     id: str
     tenant: str = TENANT
@@ -69,10 +77,6 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     session: str | None
     priority: Priority
     key: str
-    scope: str
-    """Hash of (tenant, tool, connection, key): the idempotency scope."""
-    fingerprint: str
-    """Hash of {tool, connection, arguments}: what makes two requests the same."""
     vendor_key: str
     """The key sent to the vendor, the same for every attempt."""
     accepted_us: int
@@ -88,6 +92,33 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
 
     @property
+    def scope(self) -> str:
+        """Hash of (tenant, tool, connection, key): the idempotency scope."""
+        return sha256(self.tenant, self.tool, self.connection or "", self.key)[:DIGEST_LENGTH]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of {tool, connection, arguments}: what makes two requests the same."""
+        same = {"tool": self.tool, "connection": self.connection, "arguments": self.arguments}
+        return sha256(canonical(same))[:DIGEST_LENGTH]
+
+    @property
     def lane(self) -> str:
         """The queue this call waits in: one per connector, connection and operation."""
         return f"{self.connector}|{self.connection or '-'}|{self.tool.removeprefix(self.connector + '.')}"
+
+
+_read = msgspec.json.Decoder(ToolCall).decode
+
+
+def stored(call: ToolCall) -> str:
+    """Return the call as the lanes keep it."""
+    return encode(call).decode()
+
+
+def restored(body: bytes) -> ToolCall:
+    """Read a call as `stored` wrote it; raises ValueError, saying what is wrong, when it is none."""
+    try:
+        return _read(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None

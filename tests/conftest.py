@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 from gateway.embedded_redis import EmbeddedRedis
 from gateway.lanes.connect import connect
 
-pytest_plugins = ["tests.vendor.fixtures"]
+pytest_plugins = ["tests.vendor.fixtures", "tests.timed"]
 
 # Properties look at fewer cases here than by default, so that the fast tests stay fast; a property that needs more says so.
 settings.register_profile("fast", max_examples=40, deadline=None)
@@ -36,3 +37,12 @@ async def redis(redis_url: str) -> AsyncIterator["Redis"]:
     BlockingRedis.from_url(redis_url).flushall()
     async with connect(redis_url) as client:
         yield client
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what tests have measured, however quiet the run is: each `summary` that a test recorded."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, told in getattr(report, "user_properties", ()):
+                if name == "summary" and report.when == "call":
+                    terminalreporter.write_line(str(told))

@@ -49,8 +49,6 @@ def call(**changes: Any) -> ToolCall:
         session="run-42",
         priority="normal",
         key="run-42/step-3",
-        scope="s" * 64,
-        fingerprint="f" * 64,
         vendor_key="v" * 32,
         accepted_us=1_763_629_200_000_000,
         deadline_us=1_763_629_500_000_000,

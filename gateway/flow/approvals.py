@@ -10,11 +10,12 @@ from typing import Final, Literal
 import msgspec
 import structlog
 
-from gateway.flow import reports
+from gateway.flow import reports, stored_calls
 from gateway.flow.lane_target import Nowhere, Unfit
 from gateway.policy.reviews import MOST_REASON, action_hash, own
 from gateway.ports import Ambient, Claim, Known, Live, Settled
 from gateway.ports.reviews import Answer, Changed, Decided, Released, ReviewQueue, Taken, Word
+from schemas.effect import OperationClass
 from schemas.lifecycle import CallState
 from schemas.review import Decision, Review
 from schemas.tool_call import ToolCall
@@ -28,8 +29,6 @@ MOST_LISTED: Final = 500
 DUE_AT_ONCE: Final = 200
 
 TIMER: Final = "the timer"
-
-_decode_call = msgspec.json.Decoder(ToolCall).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +119,7 @@ class Approvals:
         known = await self._parts.inspect(call)
         if not isinstance(known, Live) or known.run.review is None:
             return None
-        record = _decode_call(known.body)
+        record, _ = stored_calls.read(call, known, OperationClass.UNSAFE)
         return Request(call=record, state=known.run.state, review=known.run.review, hash=action_hash(record))
 
     def _word(self, found: Request, decision: Decision, *, by: str, reason: str, shown: str) -> Word:

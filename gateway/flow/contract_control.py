@@ -27,6 +27,9 @@ log = structlog.get_logger()
 MOST_REASON = 200
 """Characters of a decision's reason."""
 
+_MARGIN_US = 5_000_000
+"""A sighting may have been counted, and not been written down again, for so long before a gate was closed."""
+
 ALL = "all"
 """In place of a fingerprint: everything that is open."""
 
@@ -163,13 +166,19 @@ class ContractControl:
         return Judged(tool=tool, verdict=verdict, version=after.version, findings=chosen, opened=opened)
 
     async def _opened(self, state: ContractState, after: Baseline) -> list[str]:
-        verdicts = after.verdicts()
-        for one in state.findings:
-            if one.finding.level is Level.BREAKING and verdicts.get(one.finding.fingerprint) != "accepted":
-                return []
-        for gate in state.held:
-            await self._stores.gates.open(gate, HoldReason.CONTRACT_QUARANTINE)
-        return state.held
+        """Open what is held for nothing but accepted findings; looks only now, see `Quarantine`."""
+        verdicts, opened = after.verdicts(), list[str]()
+        left = [
+            one.last_us
+            for one in state.findings
+            if one.finding.level is Level.BREAKING and verdicts.get(one.finding.fingerprint) != "accepted"
+        ]
+        for one in await self._stores.overview.closed():
+            # What was last seen before the gate was closed is not what holds it.
+            if _holds(one, state.operation) and all(last_us < one.since_us - _MARGIN_US for last_us in left):
+                await self._stores.gates.open(one.key, HoldReason.CONTRACT_QUARANTINE)
+                opened.append(one.key)
+        return sorted(opened)
 
     def _state(self, operation: Operation, seen: Sequence[SeenFinding], closed: Sequence[Closing]) -> ContractState:
         baseline = _baseline(self._stores.baselines, operation)

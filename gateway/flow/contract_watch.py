@@ -1,6 +1,7 @@
 """What answers were found to be, told once: one event, one log line and one alert a change, however many calls meet it.
 
-Never stops a call: what cannot be written down is logged and tried again with the next sighting.
+Event and alert are written by the script that notes the finding. Never stops a call: what cannot be written down is logged and tried
+again with the next sighting.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +14,7 @@ from gateway.ports import Ambient
 from schemas.cloudevent import CloudEvent, publishable
 from schemas.codec import encode
 from schemas.contracts.finding import Finding, Level
-from schemas.contracts.sighting import Sighting
+from schemas.contracts.sighting import Noted, Sighting
 from schemas.moment import stamp
 
 log = structlog.get_logger()
@@ -34,8 +35,8 @@ ALERTED = frozenset({Level.BREAKING, Level.RISKY})
 class Registry(Protocol):
     """Where findings are kept for the whole fleet."""
 
-    async def note(self, sightings: Sequence[Sighting]) -> list[bool]:
-        """Write down sightings; true for each that nobody had seen before."""
+    async def note(self, sightings: Sequence[Sighting]) -> list[Noted]:
+        """Write down sightings, and tell what is new."""
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class ContractWatch:
         alert: Callable[[str, dict[str, object]], Awaitable[None]],
         count: Callable[[str, Finding], None],
     ) -> None:
-        """`alert` publishes and logs; `count` is told of each finding that is new."""
+        """`alert` publishes and logs that there is too much to tell; `count` is told of each finding that is new."""
         self._registry = registry
         self._ambient = ambient
         self._alert = alert
@@ -66,15 +67,13 @@ class ContractWatch:
         due = [(one, count) for one in findings if (count := self._due(one.fingerprint))]
         if not due:
             return
-        seen = [self._sighting(tool, call, one, count) for one, count in due]
         try:
-            fresh = await self._registry.note(seen)
+            noted = await self._registry.note([self._sighting(tool, call, one, count) for one, count in due])
+            for (one, _), fate in zip(due, noted, strict=True):
+                await self._tell(tool, call, one, fate)
         except Exception as error:  # noqa: BLE001 - the call has its answer; nothing here may cost it
             log.warning("contract.unwritten", tool=tool, error=f"{type(error).__name__}: {error}")
-            return
-        for (one, _), new in zip(due, fresh, strict=True):
-            if new:
-                await self._tell(tool, call, one)
+            self._remember(due)
 
     def _sighting(self, tool: str, call: str, found: Finding, count: int) -> Sighting:
         return Sighting(
@@ -84,7 +83,13 @@ class ContractWatch:
             count=count,
             finding=encode(found).decode(),
             event=event(tool, found, "open", self._ambient, call=call),
+            alert=self._alerting(tool, call, found) if found.level in ALERTED else "",
         )
+
+    def _alerting(self, tool: str, call: str, found: Finding) -> str:
+        facts = {**told(tool, found), "call": call}
+        now = stamp(self._ambient.now())
+        return publishable(CloudEvent(type=KIND, id=self._ambient.new_id(), time=now, data=facts))
 
     def _due(self, fingerprint: str) -> int:
         """Return how many sightings are to be written down now; 0: it is too early."""
@@ -98,11 +103,25 @@ class ContractWatch:
         self._met[fingerprint] = _Met(now_s)
         return 1 + (met.since if met else 0)
 
-    async def _tell(self, tool: str, call: str, found: Finding) -> None:
+    def _remember(self, unwritten: Sequence[tuple[Finding, int]]) -> None:
+        """Count what was not written down with the next sighting."""
+        for found, count in unwritten:
+            met = self._met.get(found.fingerprint)
+            if met is not None:
+                met.since += count
+
+    async def _tell(self, tool: str, call: str, found: Finding, fate: Noted) -> None:
+        if fate == "flood":
+            action = f"Look at them: sluice contracts show {tool}"
+            await self._alert("contract.flood", {"tool": tool, "action": action})
+        if fate != "new":
+            return
         self._count(tool, found)
         facts = {**told(tool, found), "call": call}
+        # `level` is the line's own.
+        facts["severity"] = facts.pop("level")
         if found.level in ALERTED:
-            await self._alert("contract.finding", facts)
+            log.error("contract.finding", **facts)
         else:
             log.info("contract.finding", **facts)
 

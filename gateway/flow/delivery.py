@@ -10,11 +10,11 @@ from typing import Protocol
 import msgspec
 
 from connectors.catalog import Catalog, Unknown
-from connectors.contract_policy import held_because, quarantine
 from connectors.declared import Connection, Operation
 from connectors.exchange import Lease
-from gateway.flow import settlements
+from gateway.flow import settlements, stored_calls
 from gateway.flow.contract_watch import ContractWatch
+from gateway.flow.quarantine import Quarantine
 from gateway.flow.reports import Finished
 from gateway.flow.settlements import Tried
 from gateway.policy.backoff import Backoff
@@ -27,13 +27,11 @@ from gateway.policy.slots import fate
 from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
 from schemas.effect import REPEATABLE, Effect, OperationClass
 from schemas.failure import Failure
-from schemas.lifecycle import DEAD_LETTERED, CallState, HoldReason
+from schemas.lifecycle import DEAD_LETTERED, CallState
 from schemas.moment import microseconds
 from schemas.outcome import Outcome
 from schemas.review import Decision
 from schemas.tool_call import ToolCall
-
-_decode_call = msgspec.json.Decoder(ToolCall).decode
 
 
 class Vendor(Protocol):
@@ -79,6 +77,7 @@ class Parts:
     """Asked for each call, so that a reloaded one is used at once."""
     letter: WriteLetter
     contracts: ContractWatch
+    quarantine: Quarantine
     observe: Observe
 
 
@@ -96,16 +95,19 @@ class Delivery:
         """Attempt a claimed call; `held_since_s` is when the claim was asked for, on the monotonic clock."""
         if self._ambient.monotonic() - held_since_s > self._terms.start_within_s:
             return await self._parts.queue.settle(settlements.give_back(claim))
-        call, started_us = _decode_call(claim.body), self._now_us()
+        (call, flaw), started_us = self._read(claim), self._now_us()
         operation = self._parts.catalog().operation(call.tool)
-        obstacle = _obstacle(claim, call, operation, started_us)
+        obstacle = _unreadable(flaw) if flaw else _obstacle(claim, call, operation, started_us)
         if obstacle is not None:
             return await self._settle(self._tried(claim, call, obstacle, started_us, tried=False))
         outcome = await self._attempt(claim, call, operation, held_since_s)
         if claim.run.tries == 0 and not outcome.held:
             self._budgets[call.connector] = self._budget(call.connector).earn(self._terms.budget)
-        if operation is not None and outcome.findings:
-            await self._drifted(call, operation, outcome)
+        if outcome.findings:
+            await self._parts.contracts.met(call.tool, call.id, outcome.findings)
+        if operation is not None:
+            # After it is listed: whoever finds the gate closed finds what to judge.
+            await self._parts.quarantine.heed(call, operation, outcome)
         tried = self._tried(claim, call, outcome, started_us, tried=not outcome.held)
         return await self._settle(self._counted(tried, operation))
 
@@ -113,7 +115,7 @@ class Delivery:
         """Settle a claim whose worker was lost: what may have been sent is in doubt, the rest goes back to its lane."""
         if decided_against(claim.run.review):
             return await self.reviewed(claim)
-        call = _decode_call(claim.body)
+        call, _ = self._read(claim)
         # A claim of a repeatable class is its own intent: it leaves no mark, so it counts as sent.
         sent = claim.run.marked > 0 or (claim.run.marked == 0 and call.op_class in REPEATABLE)
         outcome = Outcome(
@@ -129,7 +131,7 @@ class Delivery:
 
     async def reviewed(self, claim: Claim) -> Settled:
         """Settle a call that a person, or the time for one, decided against."""
-        call, review = _decode_call(claim.body), claim.run.review
+        (call, _), review = self._read(claim), claim.run.review
         assert review is not None  # noqa: S101 - it was taken because of its review
         late = review.decision is Decision.EXPIRED
         failure = Failure.APPROVAL_EXPIRED if late else Failure.APPROVAL_DENIED
@@ -142,14 +144,19 @@ class Delivery:
 
     async def expire(self, claim: Claim) -> Settled:
         """Settle a waiting call whose deadline has passed."""
-        call = _decode_call(claim.body)
+        call, _ = self._read(claim)
         return await self._settle(self._tried(claim, call, _LATE, self._now_us(), tried=False))
 
     async def cancel(self, claim: Claim) -> Settled:
         """Settle a claim that its caller withdrew before it started."""
-        call = _decode_call(claim.body)
+        call, _ = self._read(claim)
         outcome = _nothing(Failure.CANCELLED, "The caller cancelled the call before it started.")
         return await self._settle(self._tried(claim, call, outcome, self._now_us(), tried=False))
+
+    def _read(self, claim: Claim) -> tuple[ToolCall, str | None]:
+        """Return the call, or what stands in for it and why; without a catalog entry it counts as what may not be repeated."""
+        operation = self._parts.catalog().operation(stored_calls.tool_of(claim.run.lane))
+        return stored_calls.read(claim.id, claim, operation.op_class if operation else OperationClass.UNSAFE)
 
     async def _attempt(self, claim: Claim, call: ToolCall, operation: Operation | None, held_since_s: float) -> Outcome:
         if operation is None:
@@ -166,14 +173,6 @@ class Delivery:
         latest_s = held_since_s + self._terms.start_within_s + call.timeout_us / 1_000_000
         lease = Lease(mark=mark, holds=lambda: self._ambient.monotonic() < latest_s)
         return await self._parts.vendor.attempt(call, operation, connection, lease)
-
-    async def _drifted(self, call: ToolCall, operation: Operation, outcome: Outcome) -> None:
-        """Hold what a broken contract holds before the call ends, so that nothing of it starts after its end is known."""
-        gate = quarantine(outcome, operation, call.connection)
-        if gate is not None:
-            because = held_because(outcome, call.tool)
-            await self._parts.queue.hold(gate, HoldReason.CONTRACT_QUARANTINE, because)
-        await self._parts.contracts.met(call.tool, call.id, outcome.findings)
 
     def _tried(self, claim: Claim, call: ToolCall, outcome: Outcome, started_us: int, *, tried: bool) -> Tried:
         worker = self._ambient.worker
@@ -263,6 +262,10 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
 
 def _nothing(failure: Failure, message: str) -> Outcome:
     return Outcome(effect=Effect.NOT_EXECUTED, failure=failure, message=message, spends_attempt=False)
+
+
+def _unreadable(flaw: str) -> Outcome:
+    return _nothing(Failure.INTERNAL_BUG, f"The gateway cannot read the call as it was stored: {flaw}")
 
 
 _LATE = _nothing(Failure.DEADLINE_PASSED, "The deadline passed before an attempt could start.")

@@ -32,10 +32,10 @@ from gateway.ports import (
     Refusal,
 )
 from schemas import cloudevent, trace
-from schemas.codec import Undecodable, encode
+from schemas.codec import Undecodable
 from schemas.failure import Failure
 from schemas.moment import moment, stamp
-from schemas.tool_call import Origin, Request, ToolCallData, derived_key
+from schemas.tool_call import Origin, Request, ToolCallData, derived_key, stored
 
 log = structlog.get_logger()
 
@@ -113,9 +113,9 @@ class Intake:
         await self._queue.refuse([await self._undecodable(entry, verdict)])
 
     async def from_http(
-        self, data: ToolCallData, *, agent: str, key: str | None, traceparent: str | None
+        self, data: ToolCallData, *, agent: str, key: str | None, traceparent: str | None, engine: str = "http"
     ) -> Admitted | Duplicate | Refuse:
-        """Take in one request whose caller is known; a refusal is answered, not counted."""
+        """Take in one request whose caller is known, over HTTP or in this process; a refusal is answered, not counted."""
         ambient = self._ambient
         call = ambient.new_id()
         if key is not None:
@@ -127,7 +127,7 @@ class Intake:
             request=Request(source=f"agent/{agent}", id=key or call),
             key=call,
             traceparent=trace.valid(traceparent) or ambient.new_trace(),
-            origin=Origin(engine="http"),
+            origin=Origin(engine=engine),
             now=ambient.now(),
         )
         verdict = admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)
@@ -196,7 +196,7 @@ class Intake:
             lane=call.lane,
             scope=call.scope,
             print=call.fingerprint,
-            body=encode(call).decode(),
+            body=stored(call),
             event=reports.accepted(call, incoming.now, reviewed=verdict.operation.approval_required),
             timeout_us=call.timeout_us,
             deadline_us=call.deadline_us,

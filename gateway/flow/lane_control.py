@@ -28,8 +28,8 @@ LOOKS = 20
 SURVEYED = 64
 """Lanes that are examined in one step: more would hold Redis too long."""
 
-RESUMED = frozenset({HoldReason.PAUSED, HoldReason.RATE_LIMIT})
-"""What a resume ends."""
+RESUMED = frozenset({HoldReason.PAUSED, HoldReason.CONTRACT_QUARANTINE, HoldReason.RATE_LIMIT})
+"""What a resume ends; a quarantine comes back with the next answer that breaks the contract."""
 
 MOST_REASON = 200
 """Characters of a pause's reason."""
@@ -162,7 +162,7 @@ class LaneControl:
         return Paused(target=target.text, reason=said, by=by, until_us=until_us)
 
     async def resume(self, target: Target, *, by: str) -> Resumed:
-        """End a pause, and the waits within the target that a vendor asked for; ending none is no error. Raises `Nowhere`.
+        """End a pause or a quarantine, and the waits within the target that a vendor asked for; ending none is no error. Raises `Nowhere`.
 
         It may be declared no more. What a person opens too early the vendor closes again.
         """
@@ -177,7 +177,7 @@ class LaneControl:
         left = {scope_of(one.key) for one in closed if one not in ends}
         return Resumed(
             target=target.text,
-            was_paused=any(one.reason is HoldReason.PAUSED for one in ends),
+            was_paused=any(one.reason is not HoldReason.RATE_LIMIT for one in ends),
             opened=sorted(named(one.key) for one in ends if one.reason is HoldReason.RATE_LIMIT),
             still=sorted({gate_target(gate) for gate in left if _meet(gate, target.gate)}),
         )
@@ -191,7 +191,7 @@ class LaneControl:
 
 
 def _ends(closing: Closing, gate: str) -> bool:
-    """Tell whether a resume of `gate` ends a closing: a pause that was made there, and what a vendor closed within."""
+    """Tell whether a resume of `gate` ends a closing: a pause that was made there, and what a vendor or its answers closed within."""
     if closing.reason is HoldReason.PAUSED:
         return closing.key == gate
     return all(not one or one == two for one, two in zip(_parts(gate), _parts(scope_of(closing.key)), strict=True))

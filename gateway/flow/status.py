@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.flow import stored_calls
 from gateway.flow.delivery import Delivery
 from gateway.flow.holds import explain
 from gateway.ports import Ambient, Ended, Live, StatusQueue
+from schemas.effect import OperationClass
 from schemas.outcome import Attempt
 from schemas.result import CallStatus
 from schemas.tool_call import ToolCall
 
-_decode_call = msgspec.json.Decoder(ToolCall).decode
 _decode_attempts = msgspec.json.Decoder(list[Attempt]).decode
 _decode_any = msgspec.json.decode
 
@@ -62,7 +63,7 @@ class Status:
         if isinstance(known, Ended):
             data = _decode_any(known.event)["data"]
             return Finale(data=data, attempts=_decode_any(known.attempts)), _agent(data)
-        record = _decode_call(known.body)
+        record, _ = stored_calls.read(call, known, OperationClass.UNSAFE)
         return _live(record, known), record.agent
 
     async def wait(self, call: str, wait_s: float) -> Seen:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from connectors.breaking.breaker import Move, Permit
 from connectors.breaking.breakers import Changed, told
@@ -20,9 +20,9 @@ from connectors.breaking.standing import Mode, Standing, State, half_opened
 from connectors.breaking.store import Delta, FleetSums, Shared, StoreAwayError
 from connectors.breaking.terms import BUCKETS
 from connectors.breaking.window import Counts
+from gateway.lanes import scripts
 from gateway.lanes.queue import PASSING
 from gateway.lanes.replies import text
-from gateway.lanes.scripts import load
 from schemas.cloudevent import CloudEvent, publishable
 from schemas.moment import moment, stamp
 from schemas.topics import Shard, Topics
@@ -197,13 +197,8 @@ class RedisBreakers:
         )
 
     async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
-        script = load(name)
-        told_keys = [self._shard.tag, *keys]
         with _told_away():
-            try:
-                return await self._redis.evalsha(script.sha, len(told_keys), *told_keys, *arguments)
-            except NoScriptError:
-                return await self._redis.eval(script.source, len(told_keys), *told_keys, *arguments)
+            return await scripts.run(self._redis, name, [self._shard.tag, *keys], arguments)
 
 
 def detail(standing: Standing) -> str:

@@ -1,21 +1,23 @@
 """Findings in Redis: one record a difference, whoever saw it and however often; Python's side of `finding.lua` and `judge.lua`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
+from gateway.lanes import scripts
 from gateway.lanes.overview import SCAN
 from gateway.lanes.replies import text
-from gateway.lanes.scripts import load
 from schemas.contracts.finding import Finding
-from schemas.contracts.sighting import FindingState, SeenFinding, Sighting
+from schemas.contracts.sighting import FindingState, Noted, SeenFinding, Sighting
 from schemas.topics import Shard, Topics
 
 MOST = 2000
 """Findings that are kept; those that were not seen longest are forgotten first. Decisions about them are in files."""
+
+LOUD = 100
+"""New findings of one tool that are told in an hour: a vendor whose answers never look the same must not flood anybody."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _finding = msgspec.json.Decoder(Finding).decode
@@ -37,19 +39,22 @@ _kept = msgspec.msgpack.Decoder(_Kept).decode
 class Findings:
     """One shard's."""
 
-    def __init__(self, redis: "Redis", topics: Topics, shard: Shard, *, most: int = MOST) -> None:
-        """`most` is how many are kept."""
+    def __init__(self, redis: "Redis", topics: Topics, shard: Shard, *, most: int = MOST, loud: int = LOUD) -> None:
+        """`most` is how many are kept, `loud` how many new ones of a tool are told in an hour."""
         self._redis: Any = redis  # the client's types know keys of one kind only
         self._keys = [shard.tag, topics.events]
+        self._alerts = topics.alerts
         self._hash = shard.key("findings")
         self._most = most
+        self._loud = loud
 
-    async def note(self, sightings: Sequence[Sighting]) -> list[bool]:
-        """Write down what was seen; true for each that nobody had seen before."""
+    async def note(self, sightings: Sequence[Sighting]) -> list[Noted]:
+        """Write down what was seen, and tell what nobody had seen before."""
         if not sightings:
             return []
-        reply = await self._call("finding", [_pack(sightings), self._most])
-        return [text(one) == "new" for one in reply]
+        keys = [*self._keys, self._alerts]
+        reply = await self._call("finding", keys, [_pack(sightings), self._most, self._loud])
+        return [cast("Noted", text(one)) for one in reply]
 
     async def seen(self) -> list[SeenFinding]:
         """List what is kept, newest sighting first."""
@@ -62,14 +67,10 @@ class Findings:
 
     async def judge(self, fingerprint: str, state: FindingState, event: str) -> bool:
         """Write down a decision; false when it is not known or was decided so before."""
-        return text(await self._call("judge", [fingerprint, state, event])) == "judged"
+        return text(await self._call("judge", self._keys, [fingerprint, state, event])) == "judged"
 
-    async def _call(self, name: str, arguments: list[Any]) -> Any:
-        script = load(name)
-        try:
-            return await self._redis.evalsha(script.sha, len(self._keys), *self._keys, *arguments)
-        except NoScriptError:
-            return await self._redis.eval(script.source, len(self._keys), *self._keys, *arguments)
+    async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
+        return await scripts.run(self._redis, name, keys, arguments)
 
 
 def _told(kept: _Kept) -> SeenFinding:

@@ -30,6 +30,7 @@ class _Shut(msgspec.Struct):
 
     until_us: int
     detail: str = ""
+    since_us: int = 0
 
 
 _closings = msgspec.msgpack.Decoder(dict[HoldReason, _Shut]).decode
@@ -95,4 +96,5 @@ def _open_later(kept: Mapping[bytes, bytes], now_us: int) -> Iterator[Closing]:
     for key, packed in kept.items():
         for reason, shut in _closings(packed).items():
             if shut.until_us == 0 or shut.until_us > now_us:
-                yield Closing(key=text(key), reason=reason, detail=shut.detail, until_us=shut.until_us or None)
+                until = shut.until_us or None
+                yield Closing(key=text(key), reason=reason, detail=shut.detail, until_us=until, since_us=shut.since_us)

@@ -11,13 +11,12 @@ from typing import Any, Literal, TypeVar, cast
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gateway.lanes import replies
+from gateway.lanes import replies, scripts
 from gateway.lanes.batch import Batcher, Load
-from gateway.lanes.scripts import load
 from gateway.ports import (
     Admission,
     Answer,
@@ -170,6 +169,11 @@ class Lanes:
         """Open a gate that was closed for this reason; what closed it for another stays."""
         await self._call("gate", [self.shard.tag], [gate, reason, -1, "", 0])
 
+    async def canary(self, gate: str, read: str, *, clean: bool, enough: int) -> bool:
+        """Note what a read said of a vendor whose contract is broken; true when the gate is open now because of it."""
+        arguments = [gate, HoldReason.CONTRACT_QUARANTINE, read, "clean" if clean else "broken", enough]
+        return replies.text(await self._call("canary", [self.shard.tag], arguments)) == "opened"
+
     async def review(self, arguments: list[Any]) -> list[Any]:
         """Write down a decision about a call that waits for a person; see `review.lua` and `reviews`."""
         return cast("list[Any]", await self._insist("review", [self.shard.tag, self._topics.events], arguments))
@@ -228,11 +232,7 @@ class Lanes:
                 await asyncio.sleep(MEND_S)
 
     async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
-        script = load(name)
-        try:
-            return await self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return await self._redis.eval(script.source, len(keys), *keys, *arguments)
+        return await scripts.run(self._redis, name, keys, arguments)
 
 
 def _weight_in(admission: Admission) -> int:

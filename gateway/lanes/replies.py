@@ -63,7 +63,7 @@ def taken(now: int, flat: list[Any]) -> tuple[Claim, ...]:
             lease_us=int(flat[at + 2]),
             claimed_us=now,
             run=run(flat[at + 3]),
-            body=flat[at + 4],
+            body=flat[at + 4] or b"",
         )
         for at in range(0, len(flat), 5)
     )
@@ -78,7 +78,7 @@ def known(reply: list[Any]) -> Known:
             return Live(
                 now_us=now,
                 run=run(packed),
-                body=body,
+                body=body or b"",
                 position=_optional(position),
                 due_us=_optional(due),
                 eta_us=_optional(eta),

@@ -5,9 +5,13 @@ A line `-- USES a, b` stands for the text of `shared/a.lua` and `shared/b.lua`: 
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
 
 _HEADER = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\] (\w+)\s+(.*)$")
 _USES = re.compile(r"^-- USES (.+)$", re.MULTILINE)
@@ -45,6 +49,15 @@ def load(name: str) -> Script:
             answers = line.removeprefix("-- RETURN").strip()
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name=name, source=source, sha=sha, keys=tuple(keys), arguments=tuple(arguments), answers=answers)
+
+
+async def run(redis: Any, name: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    """Run a verb; a server that does not know the script is given its text."""
+    script = load(name)
+    try:
+        return await redis.evalsha(script.sha, len(keys), *keys, *arguments)
+    except NoScriptError:
+        return await redis.eval(script.source, len(keys), *keys, *arguments)
 
 
 def _header(source: str) -> list[str]:

@@ -13,13 +13,12 @@ from typing import Any, Final, Literal, Protocol, cast
 import msgspec
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from connectors.auth.freshness import SHUT, TokenState
 from connectors.auth.token_store import Began, Begin, Fall, Fresh, Kept
+from gateway.lanes import scripts
 from gateway.lanes.queue import PASSING
 from gateway.lanes.replies import text
-from gateway.lanes.scripts import load
 from schemas.lifecycle import HoldReason
 from schemas.moment import stamp
 from schemas.topics import Shard, Topics
@@ -144,11 +143,7 @@ class Tokens:
         return await self._insist(lambda: self._send(verb, [name, *arguments, note]))
 
     async def _send(self, verb: str, arguments: list[Any]) -> Any:
-        script = load(verb)
-        try:
-            return await self._redis.evalsha(script.sha, len(self._keys), *self._keys, *arguments)
-        except NoScriptError:
-            return await self._redis.eval(script.source, len(self._keys), *self._keys, *arguments)
+        return await scripts.run(self._redis, verb, self._keys, arguments)
 
     async def _insist(self, act: Callable[[], Any]) -> Any:
         while True:

@@ -16,7 +16,7 @@ import msgspec
 from connectors.catalog import Catalog, Unknown
 from connectors.declared import Connection, Operation
 from gateway.policy import scope
-from schemas.codec import canonical, pointed, sha256
+from schemas.codec import pointed
 from schemas.failure import Failure
 from schemas.moment import microseconds
 from schemas.tool_call import TENANT, Origin, Request, ToolCall, ToolCallData
@@ -29,9 +29,6 @@ _ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:\d\d)$")
 
 VENDOR_KEY_LENGTH = 32
 """Characters of the key sent to a vendor: within every vendor's limit that we know."""
-
-DIGEST_LENGTH = 32
-"""Characters of scope and fingerprint: 128 bits tell the calls of one tenant apart, and every call that waits keeps both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,10 +170,6 @@ def _call(
         session=data.session,
         priority=data.priority,
         key=key,
-        scope=sha256(TENANT, data.tool, name or "", key)[:DIGEST_LENGTH],
-        fingerprint=sha256(canonical({"tool": data.tool, "connection": name, "arguments": data.arguments}))[
-            :DIGEST_LENGTH
-        ],
         vendor_key=hashlib.sha256(f"{TENANT}|{name or ''}|{data.tool}|{key}".encode()).hexdigest()[:VENDOR_KEY_LENGTH],
         accepted_us=microseconds(incoming.now),
         deadline_us=microseconds(deadline),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.ports import Claim, Run
+from gateway.ports.claims import Claim, Run
 from schemas.review import Decision
 
 

@@ -71,9 +71,9 @@ class Rule:
     action: str
 
 
-_JUDGE = "If the new answer is right: sluice contracts accept {tool} {fingerprint}; else ask the vendor."
-_READ = "Check that whoever reads {at} can deal with it; then: sluice contracts accept {tool} {fingerprint}"
-_NOTHING = "Nothing to do; to have it known: sluice contracts accept {tool} {fingerprint}"
+_JUDGE = "If the new answer is right: sluice contracts accept {tool} {fingerprint} --reason …; else ask the vendor."
+_READ = "Check that whoever reads {at} can deal with it; then: sluice contracts accept {tool} {fingerprint} --reason …"
+_NOTHING = "Nothing to do; to have it known: sluice contracts accept {tool} {fingerprint} --reason …"
 
 
 def _breaking(sentence: str) -> Rule:
@@ -113,11 +113,11 @@ RULES: Mapping[Kind, Rule] = MappingProxyType(
         Kind.ENUM_VALUE_ADDED: _risky("{at} has a value that was not among the known ones."),
         Kind.DEPRECATED: _risky(
             "The vendor says that this operation is deprecated ({after}).",
-            "Plan the move to the successor that the vendor names; then: sluice contracts accept {tool} {fingerprint}",
+            "Plan the move to the successor that the vendor names; then: sluice contracts accept {tool} {fingerprint} --reason …",
         ),
         Kind.SUNSET: _risky(
             "The vendor says that this operation goes away ({after}).",
-            "Move to the successor before that day; then: sluice contracts accept {tool} {fingerprint}",
+            "Move to the successor before that day; then: sluice contracts accept {tool} {fingerprint} --reason …",
         ),
         Kind.INTEGER_TOO_LARGE: _semantic("{at} is an integer beyond 2^53, which many readers round."),
         Kind.INTEGER_AS_DECIMAL: _semantic("{at} is {before}, but is written with a decimal point."),

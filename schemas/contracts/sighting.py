@@ -8,6 +8,9 @@ from schemas.contracts.finding import Finding
 
 FindingState = Literal["open", "accepted", "rejected"]
 
+Noted = Literal["new", "known", "muted", "flood"]
+"""What came of a sighting: told for the first time; counted; new, but too many of its tool were told; the first of those."""
+
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """One finding in the answers of a tool; field names are those of `finding.lua`."""
@@ -21,6 +24,8 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """As JSON."""
     event: str
     """Told when it is new."""
+    alert: str
+    """As `event`, for people; empty when nobody has to act."""
 
 
 class SeenFinding(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,11 +7,13 @@ import pytest
 
 from gateway.lanes.scripts import Script, load, names
 from gateway.ports import Admission, Mark, Refusal, Run, Settlement
+from schemas.contracts.sighting import Sighting
 
 SCRIPTS = [load(name) for name in names()]
 SHARDED = [script for script in SCRIPTS if "shard" in script.keys]
 ITEMS: dict[str, type[msgspec.Struct]] = {
     "enqueue": Admission,
+    "finding": Sighting,
     "mark": Mark,
     "refuse": Refusal,
     "settle": Settlement,

@@ -13,6 +13,7 @@ from typing import Any
 from connectors.transport import Engine
 from gateway import roles
 from gateway.flow import intake
+from gateway.lanes.findings import Findings
 from gateway.lanes.queue import Lanes
 from gateway.settings import Settings
 from schemas import cloudevent
@@ -27,6 +28,9 @@ STEPS: dict[str, tuple[type, str]] = {
 }
 """What can be interrupted, before and after."""
 
+RARE: dict[str, tuple[type, str]] = {"hold": (Lanes, "hold"), "note": (Findings, "note")}
+"""Steps that only a broken contract has."""
+
 POINTS = [f"{when} {step}" for step in STEPS for when in ("before", "after")]
 
 POISON = b"this event kills its reader"
@@ -40,7 +44,7 @@ def die() -> None:
 def arm(point: str, nth: int) -> None:
     """Wrap the step so that its n-th time is the last thing this process does."""
     when, step = point.split()
-    owner, name = STEPS[step]
+    owner, name = (STEPS | RARE)[step]
     whole: Callable[..., Awaitable[Any]] = getattr(owner, name)
     left = [nth]
 

@@ -25,9 +25,11 @@ from gateway.flow.delivery import Terms as DeliveryTerms
 from gateway.flow.intake import Entry, Intake
 from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
+from gateway.flow.quarantine import Quarantine
 from gateway.flow.status import Status
 from gateway.lanes.connect import connect
 from gateway.lanes.findings import Findings
+from gateway.lanes.overview import Overview
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
 from gateway.policy.backoff import Backoff
@@ -208,6 +210,7 @@ class Stage:
             catalog=lambda: self.catalog,
             letter=self.case_files.for_call,
             contracts=ContractWatch(Findings(redis, TOPICS, SHARD), self.ambient, self.alert, lambda *_: None),
+            quarantine=Quarantine(self.lanes, Overview(redis, SHARD, high_bytes=0).closed, lambda _: None),
             observe=lambda *_: None,
         )
         terms = DeliveryTerms(

@@ -1,6 +1,5 @@
 """Lane control on the real lanes: what is listed, what a pause closes, and what is refused."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from gateway.flow.lane_target import check, lane_of
 from gateway.flow.lane_view import view
 from gateway.lanes.overview import Overview
 from schemas.lifecycle import HoldReason
+from schemas.tool_call import restored
 from tests.examples import operation
 from tests.flows.stage import CREATE, GET, SEND, SHARD, Stage, catalog, event
 
@@ -124,7 +124,7 @@ async def test_a_pause_holds_the_lanes_of_its_target_and_no_others(
     assert (paused.target, paused.until_us) == (target.text, None)
     await fill(stage, **dict.fromkeys((tool.replace(".", "__") for tool in held | free), 1))
     claims = await stage.claim()
-    assert {json.loads(claim.body)["tool"] for claim in claims} == free
+    assert {restored(claim.body).tool for claim in claims} == free
     page = await control.page(Wanted(sees=anybody, held=True), 0)
     for state in page.lanes:
         hold = view(state, page.now_us, whole=True).hold
@@ -134,7 +134,7 @@ async def test_a_pause_holds_the_lanes_of_its_target_and_no_others(
     assert len(page.lanes) == len(held)
     assert (await control.resume(target, by="ann")).was_paused
     claims = await stage.claim()
-    assert {json.loads(claim.body)["tool"] for claim in claims} == held
+    assert {restored(claim.body).tool for claim in claims} == held
 
 
 async def test_a_pause_is_replaced_by_the_next_and_ends_by_itself(stage: Stage, control: LaneControl) -> None:

@@ -27,16 +27,21 @@ EXACT: Mapping[tuple[str, str], str] = {
     ("GET", "/v1/echo"): "echo",
     ("POST", "/v1/echo"): "echo",
     ("POST", "/oauth/token"): "token",
+    ("POST", "/v1/chat/completions"): "chat.complete",
+    ("POST", "/openai/v1/chat/completions"): "chat.complete",
 }
+ONE_MODEL = ("/v1/models/", "/openai/v1/models/")
 ONE_CONTACT = "/v1/contacts/"
 BY_ID: Mapping[str, str] = {"GET": "contacts.get", "PUT": "contacts.update"}
-OPERATIONS = frozenset({*EXACT.values(), *BY_ID.values(), UNKNOWN})
+OPERATIONS = frozenset({*EXACT.values(), *BY_ID.values(), "models.get", UNKNOWN})
 
 
 def operation_of(method: str, path: str) -> str:
     exact = EXACT.get((method, path))
     if exact is not None:
         return exact
+    if method == "GET" and path.startswith(ONE_MODEL):
+        return "models.get"
     rest = path.removeprefix(ONE_CONTACT)
     return BY_ID.get(method, UNKNOWN) if rest not in {path, ""} and "/" not in rest else UNKNOWN
 
@@ -56,8 +61,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ref(self) -> str | None:
-        """Say which logical operation this is: `ref`, and for a contact its email."""
-        ref = self.data.get("ref", self.data.get("email"))
+        """Say which logical operation this is: `ref`, for a contact its email, for a completion its user."""
+        ref = self.data.get("ref", self.data.get("email", self.data.get("user")))
         return ref if isinstance(ref, str) else None
 
 
@@ -87,6 +92,8 @@ class Shop:
             "messages.list": lambda ask: _list(ask, self._messages),
             "orders.create": lambda ask: self._add(ask, self._orders, "o"),
             "orders.list": lambda ask: _list(ask, self._orders),
+            "chat.complete": self._complete,
+            "models.get": _model,
             "big": _big,
             "echo": _echo,
         }
@@ -133,6 +140,22 @@ class Shop:
         shelf[ref] = [*shelf.get(ref, ()), item]
         return Answer(status=201, body=item, effect=ref)
 
+    def _complete(self, ask: Ask) -> Answer:
+        messages = ask.data.get("messages")
+        if not isinstance(messages, list) or not messages:
+            return _refusal(400, "messages_missing")
+        said = f"You said: {messages[-1].get('content')}"
+        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        completion = {
+            "id": self._new_id("chat"),
+            "object": "chat.completion",
+            "created": 1_795_000_000,
+            "model": ask.data.get("model", ""),
+            "choices": [choice],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+        }
+        return Answer(status=200, body=completion, effect=ask.ref or completion["id"])
+
     def _new_id(self, prefix: str) -> str:
         self._made += 1
         return f"{prefix}-{self._made}"
@@ -151,6 +174,14 @@ def _big(ask: Ask) -> Answer:
     if not wanted.isdecimal() or int(wanted) > MAX_BIG:
         return _refusal(400, "bytes_out_of_range")
     return Answer(status=200, body={"data": ""}, pad_to=int(wanted))
+
+
+def _model(ask: Ask) -> Answer:
+    identity = ask.path.rpartition("/")[2]
+    if identity.startswith("missing"):
+        return _refusal(404, "model_not_found")
+    model = {"id": identity, "object": "model", "created": 1_795_000_000, "owned_by": "vendor"}
+    return Answer(status=200, body=model)
 
 
 def _echo(ask: Ask) -> Answer:

@@ -71,6 +71,7 @@ async def until_held(gateway: Served, call: str, reason: str) -> dict[str, Any]:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.timed
 async def test_a_call_that_waits_for_a_limit_is_told_which_one_its_place_and_when_it_will_start(
     paced: Served, vendor: VendorProcess
 ) -> None:
@@ -95,6 +96,7 @@ async def test_the_mark_of_memory_is_that_of_the_setting_or_of_redis_whichever_i
         assert (await paced.http.get("/v1/lanes")).json()["queue"]["memory_high_bytes"] == mark
 
 
+@pytest.mark.timed
 async def test_a_lane_shows_what_waits_what_holds_it_and_how_full_its_limits_are(paced: Served) -> None:
     await send(paced, 20)
     await asyncio.sleep(0.3)

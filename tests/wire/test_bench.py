@@ -1,13 +1,16 @@
-"""The benchmarks run and their tables are complete. Their figures are judged by a full run on a quiet machine, not here."""
+"""The benchmarks run and their tables are complete. Times are judged by a full run on a quiet machine; bytes are the same anywhere."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from bench import lanes
+from bench.memory import take_in
 from bench.report import HEADINGS, Line, markdown, write
+from schemas.topics import Shard, Topics
 
 ROOT = Path(__file__).parents[2]
 MEASURES = [
@@ -67,3 +70,15 @@ def test_a_document_without_the_marks_is_refused(tmp_path: Path) -> None:
     document.write_text("prose", encoding="utf-8")
     with pytest.raises(ValueError, match="no marks"):
         write(document, "lanes", "block")
+
+
+async def test_a_queued_call_takes_no_more_of_redis_than_its_gate(redis: "Redis") -> None:
+    calls, topics = 2_000, Topics("gate-")
+    await take_in(redis, topics, calls)
+    taken: dict[str, int] = {}
+    async for key in redis.scan_iter(match=f"{Shard(topics.prefix).tag}:*", count=1_000):
+        kind = key.decode().split(":")[1]
+        taken[kind] = taken.get(kind, 0) + (await redis.memory_usage(key, samples=0) or 0)
+    each = {kind: round(size / calls) for kind, size in sorted(taken.items(), key=lambda one: -one[1])}
+    assert set(each) >= {"calls", "runs", "idem", "deadlines", "lane"}
+    assert sum(taken.values()) / calls <= lanes.MEMORY_GATE_BYTES, each

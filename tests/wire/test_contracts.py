@@ -50,8 +50,8 @@ async def stage(redis: "Redis", redis_url: str, tmp_path: Path) -> AsyncIterator
         yield ready
 
 
-async def events(redis: Any) -> list[dict[str, Any]]:
-    found = [json.loads(entry[b"data"]) for _, entry in await redis.xrange("tool-events")]
+async def events(redis: Any, topic: str = "tool-events") -> list[dict[str, Any]]:
+    found = [json.loads(entry[b"data"]) for _, entry in await redis.xrange(topic)]
     return [one for one in found if one["type"] == "contract.finding"]
 
 
@@ -66,21 +66,21 @@ async def test_one_change_is_one_event_one_alert_and_one_row_however_many_answer
     for number in range(300):
         assert (await stage.answer(GET, {"id": number}, call=f"c{number}")).breaking
     (event,) = await events(redis)
-    (alert,) = stage.alerts
+    (alert,) = await events(redis, "gateway-alerts")
     data = event["data"]
     assert (data["tool"], data["kind"], data["pointer"], data["state"]) == (GET, "text_as_number", "/id", "open")
-    assert (alert["type"], alert["fingerprint"], alert["call"]) == ("contract.finding", data["fingerprint"], "c0")
+    assert (alert["data"]["fingerprint"], alert["data"]["call"]) == (data["fingerprint"], "c0")
     assert stage.counted == [f"{GET} text_as_number"]
     await asyncio.sleep(1.05)
     await stage.answer(GET, {"id": 1}, call="last")
     (seen,) = await stage.findings.seen()
     assert (seen.count, seen.call, seen.state) == (301, "last", "open")
-    assert len(await events(redis)) == len(stage.alerts) == 1
+    assert len(await events(redis)) == len(await events(redis, "gateway-alerts")) == 1
 
 
 async def test_additions_are_listed_and_wake_nobody(stage: ContractStage, redis: "Redis") -> None:
     await stage.answer(GET, {"id": "a", "locale": "de"})
-    assert stage.alerts == []
+    assert await events(redis, "gateway-alerts") == []
     assert [one["data"]["level"] for one in await events(redis)] == ["compatible"]
 
 
@@ -107,7 +107,7 @@ async def test_contracts_are_listed_shown_and_judged_over_http(
     assert json.loads((tmp_path / "data/contracts/crm/contacts.get.json").read_text())["version"] == 2
 
 
-async def test_what_is_rejected_stays_and_alerts_nobody_again(stage: ContractStage) -> None:
+async def test_what_is_rejected_stays_and_alerts_nobody_again(stage: ContractStage, redis: "Redis") -> None:
     mark = (await stage.answer(GET, {"id": 7})).findings[0].fingerprint
     assert (await judge(stage, "reject", GET, mark)).status_code == 200
     assert (await stage.answer(GET, {"id": 7})).breaking
@@ -117,7 +117,7 @@ async def test_what_is_rejected_stays_and_alerts_nobody_again(stage: ContractSta
         if one["tool"] == GET
     )
     assert (listed["open"], listed["version"]) == ({}, 1)
-    assert len(stage.alerts) == 1
+    assert len(await events(redis, "gateway-alerts")) == 1
 
 
 async def test_calls_that_were_held_go_on_when_nothing_breaking_is_left(stage: ContractStage) -> None:
@@ -180,9 +180,10 @@ async def test_findings_are_bounded_and_a_lost_reply_counts_once(redis: "Redis")
             count=1,
             finding=_json(found),
             event=json.dumps({"type": "x"}),
+            alert="",
         )
-        assert await findings.note([item]) == [True]
-        assert await findings.note([item]) == [False]
+        assert await findings.note([item]) == ["new"]
+        assert await findings.note([item]) == ["known"]
     seen = await findings.seen()
     assert [one.finding.pointer for one in seen] == [f"/f{number}" for number in range(11, 6, -1)]
     assert {one.count for one in seen} == {1}

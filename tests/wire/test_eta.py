@@ -16,6 +16,8 @@ from schemas.lifecycle import HoldReason
 from schemas.topics import Shard, Topics
 from tests.wire.test_fairness import settled
 
+pytestmark = pytest.mark.timed
+
 TERMS = Terms(items=256, size_bytes=8_000_000, wait_s=0.01, most_bytes=10**9)
 FOR_EVER = 10**17
 CREATE, GET = "crm|main|create", "crm|main|get"

@@ -16,6 +16,8 @@ from gateway.ports import Admission, Admitted, Claim, Settlement
 from schemas.lifecycle import CallState
 from schemas.topics import Shard, Topics
 
+pytestmark = pytest.mark.timed
+
 LANE = "crm|main|contacts.create"
 
 

@@ -8,6 +8,7 @@ from typing import cast
 import msgspec
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from gateway.lanes.queue import Lanes, Terms
 from gateway.ports import Admission, Admitted, Claim, Conflict, Duplicate, Ended, Full, Live, Mark, Refusal, Settlement
@@ -161,6 +162,37 @@ async def test_the_same_claim_asked_twice_gives_the_same_leases(lanes: Lanes) ->
     assert [(c.id, c.fence) for c in again.claims] == [(c.id, c.fence) for c in first.claims]
     assert len(first.claims) == 2
     assert (await lanes.claim("w1", 8, room=10, grace_us=GRACE_US)).claims == ()
+
+
+async def test_a_large_claim_gives_every_call_its_own_body_and_fence(redis: "Redis") -> None:
+    many = Terms(items=3_000, size_bytes=10_000_000, wait_s=0.01, most_bytes=10**9)
+    lanes = Lanes(redis, TOPICS, shard=Shard(), terms=many, plans=dict)
+    calls = [
+        admission(f"c{n}", lane=f"crm|-|{n % 7 if n % 2 else 'echo'}", body=f"body {n}", limit=9_999)
+        for n in range(2_500)
+    ]
+    await lanes.enqueue(calls)
+    claims = (await lanes.claim("w1", 1, room=3_000, grace_us=GRACE_US)).claims
+    assert {claim.id: claim.body.decode() for claim in claims} == {call.id: call.body for call in calls}
+    assert sorted(claim.fence for claim in claims) == list(range(1, 2_501))
+    assert {claim.run.fence - claim.fence for claim in claims} == {0}
+    again = (await lanes.claim("w1", 1, room=3_000, grace_us=GRACE_US)).claims
+    assert [(claim.id, claim.fence, claim.body) for claim in again] == [(one.id, one.fence, one.body) for one in claims]
+    assert (await lanes.claim("w1", 2, room=3_000, grace_us=GRACE_US)).claims == ()
+    assert await lanes.mark(Mark(claims[-1].id, claims[-1].fence))
+
+
+async def test_what_was_taken_before_a_claim_failed_is_leased_and_found_again(lanes: Lanes, redis: "Redis") -> None:
+    await lanes.enqueue([admission("c1", lane="a|-|x"), admission("c2", lane="b|-|x")])
+    await redis.delete(Shard().key("lane:b|-|x"))
+    await redis.set(Shard().key("lane:b|-|x"), "of somebody else")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await lanes.claim("w1", 1, room=10, grace_us=GRACE_US)
+    assert await redis.zrange(Shard().key("leases"), 0, -1) == [b"c1"]
+    await redis.zadd(Shard().key("leases"), {"c1": 1})
+    (found,) = await lanes.reap(most=10, lease_us=1_000_000, gap_us=NEVER, hold_us=0)
+    assert (found.id, found.fence, found.run.state) == ("c1", 2, CallState.PROCESSING)
+    assert await lanes.settle(ending(found)) == "settled"
 
 
 async def test_lanes_take_turns(lanes: Lanes) -> None:

@@ -254,6 +254,7 @@ async def refuse_once(bench: Bench) -> tuple[int, int]:
     return len(held.claims), after.due_us - after.now_us
 
 
+@pytest.mark.timed
 async def test_after_a_refusal_one_call_at_a_time_finds_out_and_each_refusal_doubles_the_wait(redis: "Redis") -> None:
     bench = Bench(redis, most=300)
     await bench.come(LANE, 100)
@@ -264,6 +265,7 @@ async def test_after_a_refusal_one_call_at_a_time_finds_out_and_each_refusal_dou
     assert waits == [pytest.approx(expected, abs=0.9) for expected in (1, 2, 4, 8, 16)]
 
 
+@pytest.mark.timed
 async def test_the_first_answer_ends_the_probing_and_forgets_the_refusals(redis: "Redis") -> None:
     bench = Bench(redis, most=300)
     await bench.come(LANE, 100)
@@ -277,6 +279,7 @@ async def test_the_first_answer_ends_the_probing_and_forgets_the_refusals(redis:
     assert await bench.redis.hget("{s0}:gates", CORE) is None
 
 
+@pytest.mark.timed
 async def test_the_wait_grows_to_the_window_and_no_further(redis: "Redis") -> None:
     bench = Bench(redis, most=30, window_us=SECOND)
     await bench.come(LANE, 60)

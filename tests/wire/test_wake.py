@@ -21,6 +21,8 @@ from schemas.topics import Shard, Topics
 from tests.vendor.client import ROOT, manifest
 from tests.wire.test_fairness import settled
 
+pytestmark = pytest.mark.timed
+
 TERMS = Terms(items=256, size_bytes=8_000_000, wait_s=0.01, most_bytes=10**9)
 FAR = 10**17
 

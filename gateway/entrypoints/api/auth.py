@@ -1,6 +1,6 @@
 """Who is asking: a key against the declared Agents and Operators. Decides who sees and who changes; what may be called is intake's."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from connectors.catalog import Catalog
 from connectors.secret import Secret
 from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import Problem, ProblemError, refused
+from gateway.policy import scope
 from schemas.failure import Failure
 
 ANONYMOUS = "anonymous"
@@ -118,3 +119,12 @@ def caller_of(connection: Connection) -> Caller:
     """Return whom `known` let in."""
     caller: Caller = connection.state.caller
     return caller
+
+
+def tools_seen(connection: Connection) -> Callable[[str], bool]:
+    """Return which tools the caller may know of: an Agent those it may call."""
+    caller, catalog = caller_of(connection), parts_of(connection).catalog()
+    if caller.sees_all:
+        return lambda _: True
+    scopes = {name: agent.allow for name, agent in catalog.agents.items()}
+    return lambda tool: scope.allowed(caller.agent, tool, scopes)

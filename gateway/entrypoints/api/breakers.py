@@ -1,6 +1,6 @@
 """Breakers over HTTP: how each stands, and an operator's word. An Agent sees those of the connectors it may call, without counts."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,6 @@ from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain
 from gateway.flow.breaker_control import BreakerControl, BreakerState
 from gateway.flow.lane_target import Nowhere, Unfit, target_of
-from gateway.policy import scope
 from schemas.moment import moment, stamp
 
 Http = Request[Any, Any, Any]
@@ -69,7 +68,7 @@ async def ls(request: Http) -> BreakersView:
     """List breakers, open ones first; `?connector=`."""
     caller = auth.caller_of(request)
     async with _told():
-        states = await _control(request).ls(_sees(request), request.query_params.get("connector"))
+        states = await _control(request).ls(auth.tools_seen(request), request.query_params.get("connector"))
     return BreakersView(breakers=view(states, whole=caller.sees_all))
 
 
@@ -157,14 +156,6 @@ def _stamp(at: float) -> str:
 
 def _control(request: Http) -> BreakerControl:
     return parts_of(request).breakers
-
-
-def _sees(request: Http) -> Callable[[str], bool]:
-    caller, catalog = auth.caller_of(request), parts_of(request).catalog()
-    if caller.sees_all:
-        return lambda _: True
-    scopes = {name: agent.allow for name, agent in catalog.agents.items()}
-    return lambda tool: scope.allowed(caller.agent, tool, scopes)
 
 
 @asynccontextmanager

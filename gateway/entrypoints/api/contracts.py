@@ -1,6 +1,6 @@
 """Contracts over HTTP: what is promised, how answers differ, and a person's decision. An Agent sees those of the tools it may call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,6 @@ from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain
 from gateway.flow.contract_control import ContractControl, ContractState
 from gateway.flow.lane_target import Nowhere, Unfit
-from gateway.policy import scope
 from schemas.contracts.baseline import Verdict
 from schemas.contracts.finding import Finding, Level
 from schemas.contracts.sighting import FindingState, SeenFinding
@@ -106,7 +105,7 @@ class JudgedView(msgspec.Struct, frozen=True, kw_only=True):
 )
 async def ls(request: Http) -> ContractsView:
     """List operations with a contract or a finding; `?connector=`."""
-    found = await _control(request).ls(_sees(request), request.query_params.get("connector"))
+    found = await _control(request).ls(auth.tools_seen(request), request.query_params.get("connector"))
     return ContractsView(contracts=[ContractView(**_facts(one)) for one in found])
 
 
@@ -114,7 +113,7 @@ async def ls(request: Http) -> ContractsView:
 async def show(request: Http, tool: FromPath[str]) -> WholeContractView:
     """Look at one contract: findings, decisions, and the schema that holds."""
     with _told():
-        found = await _control(request).show(tool, _sees(request))
+        found = await _control(request).show(tool, auth.tools_seen(request))
     whole = auth.caller_of(request).sees_all
     return WholeContractView(
         **_facts(found),
@@ -166,14 +165,6 @@ async def _judge(request: Http, tool: str, verdict: Verdict) -> JudgedView:
 
 def _control(request: Http) -> ContractControl:
     return parts_of(request).contracts
-
-
-def _sees(request: Http) -> Callable[[str], bool]:
-    caller, catalog = auth.caller_of(request), parts_of(request).catalog()
-    if caller.sees_all:
-        return lambda _: True
-    scopes = {name: agent.allow for name, agent in catalog.agents.items()}
-    return lambda tool: scope.allowed(caller.agent, tool, scopes)
 
 
 def _facts(state: ContractState) -> dict[str, Any]:

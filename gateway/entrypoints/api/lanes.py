@@ -4,7 +4,7 @@ Who sees everything sees every lane whole. An Agent sees the lanes of the tools 
 count of calls, since those are also other agents'. Only an Operator pauses: a pause stops everybody's calls.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,6 @@ from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import FieldError, Kind, Problem, ProblemError, plain
 from gateway.flow.lane_control import Nowhere, Page, Target, Unfit, Wanted, target_of
 from gateway.flow.lane_view import LaneView, view
-from gateway.policy import scope
 from gateway.ports import Load
 from schemas.moment import moment, stamp
 
@@ -90,7 +89,7 @@ async def ls(request: Http) -> LanesView:
     """List lanes with live calls, most waiting ones of a page first; `?connector=`, `?held=true|false`, `?cursor=`."""
     parts, caller, query = parts_of(request), auth.caller_of(request), request.query_params
     held, cursor = _flag(query.get("held")), _cursor(query.get("cursor"))
-    wanted = Wanted(sees=_sees(request), connector=query.get("connector"), held=held)
+    wanted = Wanted(sees=auth.tools_seen(request), connector=query.get("connector"), held=held)
     page = await parts.lanes.page(wanted, cursor)
     shown = _shown(page, caller)
     if not caller.sees_all:
@@ -106,7 +105,9 @@ async def ls(request: Http) -> LanesView:
 async def show(request: Http, lane: FromPath[str]) -> LaneView:
     """Look at a lane by its own name, or by its tool's with `?connection=`."""
     with _told():
-        page = await parts_of(request).lanes.show(lane, request.query_params.get("connection"), _sees(request))
+        page = await parts_of(request).lanes.show(
+            lane, request.query_params.get("connection"), auth.tools_seen(request)
+        )
     return _shown(page, auth.caller_of(request))[0]
 
 
@@ -145,14 +146,6 @@ async def resume(request: Http) -> ResumedView:
     with _told():
         resumed = await parts.lanes.resume(body.target(), by=auth.caller_of(request).agent)
     return ResumedView(target=resumed.target, was_paused=resumed.was_paused, opened=resumed.opened, still=resumed.still)
-
-
-def _sees(request: Http) -> Callable[[str], bool]:
-    caller, catalog = auth.caller_of(request), parts_of(request).catalog()
-    if caller.sees_all:
-        return lambda _: True
-    scopes = {name: agent.allow for name, agent in catalog.agents.items()}
-    return lambda tool: scope.allowed(caller.agent, tool, scopes)
 
 
 def _shown(page: Page, caller: auth.Caller) -> list[LaneView]:

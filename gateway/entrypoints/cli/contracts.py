@@ -117,8 +117,8 @@ def judge(verb: str, tool: str, fingerprint: str, reason: str, output: Format | 
     show_one(answer, output, table=short | {"findings": len(answer["findings"])})
     for one in answer["findings"]:
         say(f"{answer['verdict']}: {one['sentence']}")
-    for gate in answer["opened"]:
-        say(f"Calls go on: {gate}")
+    if answer["opened"]:
+        say(f"The calls of {answer['tool']} that were held go on.")
 
 
 def compared(old: Any, new: Any, answer: bool) -> list[dict[str, Any]]:

@@ -19,13 +19,15 @@ local EMPTY, MORE, PARKED = 1, 2, 3
 local runs, calls = shard .. ':runs', shard .. ':calls'
 local memo_key = shard .. ':memo:' .. worker
 local out, memo = {}, {}
+-- What is written once for all claimed calls, see `commit`: a command each would be most of the time a claim takes.
+local fence, ids, changed, leased, virtual = nil, {}, {}, {}, {}
 
-local function give(id, run, packed)
+local function give(id, run, packed, body)
   out[#out + 1] = id
   out[#out + 1] = run.fence
   out[#out + 1] = run.lease_us
   out[#out + 1] = packed
-  out[#out + 1] = redis.call('HGET', calls, id)
+  out[#out + 1] = body
 end
 
 local function again(previous)
@@ -33,7 +35,7 @@ local function again(previous)
     local packed = redis.call('HGET', runs, previous[index])
     if packed then
       local run = cmsgpack.unpack(packed)
-      if run.fence == previous[index + 1] and run.state == 'processing' then give(previous[index], run, packed) end
+      if run.fence == previous[index + 1] and run.state == 'processing' then give(previous[index], run, packed, redis.call('HGET', calls, previous[index])) end
     end
   end
 end
@@ -53,37 +55,45 @@ local function charged(run, found)
   return permits
 end
 
-local function lease(id, found)
-  local packed = redis.call('HGET', runs, id)
+local function next_fence()
+  fence = (fence or tonumber(redis.call('GET', shard .. ':fence') or '0')) + 1
+  return fence
+end
+
+local function lease(id, packed, found)
   if not packed then return end
   local run = cmsgpack.unpack(packed)
   run.state, run.marked, run.since = 'processing', 0, now
-  run.fence = redis.call('INCR', shard .. ':fence')
+  run.fence = next_fence()
   run.lease_us = now + run.timeout_us + grace
   run.permit, run.permits = run.fence, charged(run, found)
   packed = cmsgpack.pack(run)
-  redis.call('HSET', runs, id, packed)
-  redis.call('ZADD', shard .. ':leases', run.lease_us, id)
+  ids[#ids + 1] = id
+  changed[#changed + 1] = id
+  changed[#changed + 1] = packed
+  leased[#leased + 1] = run.lease_us
+  leased[#leased + 1] = id
   memo[#memo + 1] = id
   memo[#memo + 1] = run.fence
-  give(id, run, packed)
+  give(id, run, packed, false)
 end
 
 -- Virtual time follows the tags served and rises a little with every call, so that no stream of fresh flows keeps a call waiting.
 local function advance(lane, tags)
-  local at = tonumber(redis.call('HGET', shard .. ':virtual', lane) or '0')
+  local at = virtual[lane] or tonumber(redis.call('HGET', shard .. ':virtual', lane) or '0')
   for _, tag in ipairs(tags) do at = math.max(at + STEP, tag) end
-  redis.call('HSET', shard .. ':virtual', lane, at)
-  redis.call('ZREMRANGEBYSCORE', shard .. ':flows:' .. lane, '-inf', at)
+  virtual[lane] = at
 end
 
 local function take(lane, found, count)
-  local popped, tags = redis.call('ZPOPMIN', shard .. ':lane:' .. lane, count), {}
+  local popped, taken, tags = redis.call('ZPOPMIN', shard .. ':lane:' .. lane, count), {}, {}
   for index = 1, #popped, 2 do
+    taken[#taken + 1] = popped[index]
     tags[#tags + 1] = tonumber(popped[index + 1])
-    lease(popped[index], found)
   end
-  if #tags > 0 then advance(lane, tags) end
+  if #tags == 0 then return 0 end
+  advance(lane, tags)
+  for index, packed in ipairs(redis.call('HMGET', runs, unpack(taken))) do lease(taken[index], packed, found) end
   room = room - #tags
   return #tags
 end
@@ -185,16 +195,20 @@ local function serve_ready()
     local share = math.max(1, math.floor(room / #connectors))
     for _, connector in ipairs(connectors) do
       local mine = shard .. ':ready:' .. connector
-      local lanes, left = redis.call('ZRANGE', mine, 0, 63), math.min(share, room)
+      local lanes, left, turns_of = redis.call('ZRANGE', mine, 0, 63), math.min(share, room), {}
       for _, lane in ipairs(lanes) do
         if left > 0 and SCANS > 0 then
           SCANS = SCANS - 1
           local before = room
           local fate = serve(lane, math.max(1, math.floor(math.min(share, left) / #lanes)))
           left = left - (before - room)
-          if fate == EMPTY then unready(lane) elseif fate == MORE then redis.call('ZADD', mine, turn(), lane) end
+          if fate == EMPTY then unready(lane) elseif fate == MORE then
+            turns_of[#turns_of + 1] = turn()
+            turns_of[#turns_of + 1] = lane
+          end
         end
       end
+      if #turns_of > 0 then redis.call('ZADD', mine, unpack(turns_of)) end
       if redis.call('EXISTS', mine) == 1 then
         redis.call('ZADD', shard .. ':ready', turn(), connector)
       else
@@ -216,6 +230,38 @@ local function promote()
   end
 end
 
+local function each(command, key, values)
+  for at = 1, #values, 1000 do redis.call(command, key, unpack(values, at, math.min(at + 999, #values))) end
+end
+
+-- Writes what was leased, and fetches the bodies. Leases come first of all, so that nothing taken out of a lane is ever lost.
+local function commit()
+  each('ZADD', shard .. ':leases', leased)
+  each('HSET', runs, changed)
+  if fence then redis.call('SET', shard .. ':fence', string.format('%.0f', fence)) end
+  local tags = {}
+  for lane, at in pairs(virtual) do
+    tags[#tags + 1] = lane
+    tags[#tags + 1] = at
+    redis.call('ZREMRANGEBYSCORE', shard .. ':flows:' .. lane, '-inf', at)
+  end
+  each('HSET', shard .. ':virtual', tags)
+  for at = 1, #ids, 1000 do
+    local bodies = redis.call('HMGET', calls, unpack(ids, at, math.min(at + 999, #ids)))
+    for index, body in ipairs(bodies) do out[5 * (at + index - 1)] = body end
+  end
+end
+
+local function serve_all()
+  promote()
+  -- Every other claim begins with the lanes that have a turn, so that one limit with much to do leaves room to the others.
+  if tonumber(sequence) % 2 == 1 then serve_ready() end
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', shard .. ':moves', '-inf', now, 'LIMIT', 0, 256)) do
+    if room > 0 and SCANS > 0 then serve_parked(key) end
+  end
+  serve_ready()
+end
+
 if epoch ~= '' and redis.call('GET', shard .. ':epoch') ~= epoch then return {'forgot', now, -1, {}} end
 local remembered = redis.call('GET', memo_key)
 if remembered then
@@ -225,14 +271,11 @@ if remembered then
     return {'claimed', now, next_due(), out}
   end
 end
-promote()
--- Every other claim begins with the lanes that have a turn, so that one limit with much to do leaves room to the others.
-if tonumber(sequence) % 2 == 1 then serve_ready() end
-for _, key in ipairs(redis.call('ZRANGEBYSCORE', shard .. ':moves', '-inf', now, 'LIMIT', 0, 256)) do
-  if room > 0 and SCANS > 0 then serve_parked(key) end
-end
-serve_ready()
+-- Lua has no rollback: what was taken before something failed is leased and charged all the same, and reaped later.
+local served, failure = pcall(serve_all)
+commit()
 keep()
+if not served then error(failure, 0) end
 if #out > 0 then redis.call('SET', memo_key, cmsgpack.pack({sequence = sequence, claims = memo}), 'EX', 3600) end
 local due = redis.call('EXISTS', shard .. ':ready') == 1 and now or next_due()
 -- What this worker has no room for is for the others, who may sleep.

@@ -9,30 +9,11 @@
 local shard, key, reason, close, detail, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local gates, packed = shard .. ':gates', redis.call('HGET', shard .. ':gates', key)
-local closings = packed and cmsgpack.unpack(packed) or {}
-
-local function kept()
-  if next(closings) == nil then redis.call('HDEL', gates, key) else redis.call('HSET', gates, key, cmsgpack.pack(closings)) end
-end
-
--- Lanes that wait for it, or for a place among the few that may try, are looked at again at `at`; the workers are told, to plan for it.
-local function look(at)
-  for _, waited in ipairs({key, key .. '~'}) do
-    if redis.call('EXISTS', shard .. ':parked:' .. waited) == 1 then
-      redis.call('ZADD', shard .. ':moves', at, waited)
-      redis.call('PUBLISH', shard .. ':wake', 1)
-    end
-  end
-end
-
+-- USES gates
 if close < 0 then
-  closings[reason] = nil
-  kept()
-  look(now)
+  open_gate(key, reason)
   return {'opened', 0}
 end
-closings[reason] = {until_us = close > 0 and now + close or 0, detail = detail, most = most > 0 and most or nil}
-kept()
-if close > 0 then look(now + close) end
-return {'closed', closings[reason].until_us}
+local until_us = close > 0 and now + close or 0
+close_gate(key, reason, until_us, detail, most > 0 and most or nil)
+return {'closed', until_us}

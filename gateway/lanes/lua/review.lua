@@ -34,7 +34,7 @@ if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .
 redis.call('ZREM', shard .. ':reviews', id)
 redis.call('XADD', events, '*', 'data', event)
 review.decision, review.by, review.reason, review.decided_us = decision, by, reason, now
-run.seq = run.seq + 1
+run.seq = (run.seq or 1) + 1
 
 if decision == 'approved' then
   -- It queues behind what its flow has queued meanwhile: waiting for a person is no turn.

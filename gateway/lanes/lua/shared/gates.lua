@@ -23,10 +23,11 @@ local function look_again(key, at)
   end
 end
 
--- until_us 0: until it is opened; most: so many at once when its time has passed, nil for all.
+-- until_us 0: until it is opened; most: so many at once when its time has passed, nil for all. What was closed stays so since then.
 local function close_gate(key, reason, until_us, detail, most)
   local closings = closings_of(key)
-  closings[reason] = {until_us = until_us, detail = detail, most = most}
+  local since = closings[reason] and closings[reason].since_us or now
+  closings[reason] = {since_us = since, until_us = until_us, detail = detail, most = most}
   keep_closings(key, closings)
   if until_us > 0 then look_again(key, until_us) end
 end

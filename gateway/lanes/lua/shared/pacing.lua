@@ -5,6 +5,7 @@
 -- forgot (string: when this Redis was found to have forgotten, and the name it got then).
 local GUARD_US, MANY, BUCKETS, KEEP_MS = 5000000, 10000, 200, 86400000
 local plans, facts, limits = {}, {}, {}
+local gated, forgot = nil, nil
 
 local function plan_of(connector, operation)
   local name = connector .. '|' .. operation
@@ -167,6 +168,9 @@ end
 
 -- The latest closing of the gates on a lane's way: key, reason, until (0: nobody knows), detail; nil when all are open.
 local function closed(found)
+  -- Mostly there is no gate anywhere: then no lane is asked for each of its own.
+  if gated == nil then gated = redis.call('EXISTS', shard .. ':gates') == 1 end
+  if not gated then return nil end
   local shut = nil
   for index, packed in ipairs(redis.call('HMGET', shard .. ':gates', unpack(found.gates))) do
     if packed then
@@ -185,7 +189,7 @@ end
 
 -- After a loss nobody knows what was sent: a limit starts full, until what may have been under way has left every window.
 local function forgotten(found)
-  local forgot = redis.call('GET', shard .. ':forgot')
+  if forgot == nil then forgot = redis.call('GET', shard .. ':forgot') end
   if not forgot then return nil end
   local since, shut = tonumber(string.match(forgot, '^%d+')), nil
   for _, need in ipairs(found.needs) do
