@@ -23,6 +23,7 @@ from dlq.blobs import BlobStore
 from dlq.keys import KeyRing
 from dlq.redaction import Sealer, scrub_bytes
 from gateway import telemetry
+from gateway.alerting import Alerting, alerting_of
 from gateway.alerts import Alerts
 from gateway.flow.approvals import Approvals
 from gateway.flow.approvals import Parts as Reviewing
@@ -108,6 +109,7 @@ class Gateway:
     echoes: Echoes
     approvals: Approvals
     history: History
+    alerting: Alerting
 
 
 @asynccontextmanager
@@ -193,6 +195,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         echoes=echoes,
         approvals=Approvals(reviewing, around),
         history=history,
+        alerting=alerting_of(common, guarding),
     )
 
 

@@ -1,5 +1,5 @@
 """A worker's housekeeping: signs of life, the state's name, what was left behind, what is overdue, the watermark,
-credentials, trims.
+credentials, patterns, the webhook, trims.
 """
 
 import structlog
@@ -55,6 +55,8 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
         Chore(name="reviews", every_s=settings.beat_every, run=gateway.approvals.expire),
         Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
+        Chore(name="alerts", every_s=settings.alert_every, run=gateway.alerting.watch.run),
+        Chore(name="webhook", every_s=min(1.0, settings.alert_every), run=gateway.alerting.webhook.run),
         Chore(name="quarantines", every_s=QUARANTINES_EVERY_S, run=gateway.guarding.quarantine.look),
         Chore(name="trim", every_s=settings.trim_every, run=trim),
     ]

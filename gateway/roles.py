@@ -28,6 +28,7 @@ from gateway.journal.database import Misplaced, url_of
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
+from gateway.policy.webhooks import misfit
 from gateway.settings import LOOPBACK, Settings
 from schemas.moment import microseconds, moment, stamp
 from schemas.topics import Unread
@@ -154,6 +155,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
         contracts=_contracts(gateway, overview),
         approvals=gateway.approvals,
+        alerts=gateway.alerting.control,
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,
@@ -268,11 +270,22 @@ def unsupported(settings: Settings) -> str | None:
         url_of(settings.journal)
     except Misplaced as error:
         return str(error)
+    if problem := _webhook(settings):
+        return problem
     if settings.bus_url is None or settings.bus_url == settings.state_url:
         return None
     return (
         "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
         "the state, so that both are written in one step. Leave SLUICE_BUS_URL unset."
+    )
+
+
+def _webhook(settings: Settings) -> str | None:
+    url, secret = settings.alert_webhook, settings.alert_webhook_secret
+    return misfit(
+        url.get_secret_value() if url else None,
+        secret.get_secret_value() if secret else None,
+        private=settings.alert_webhook_private,
     )
 
 

@@ -1,10 +1,11 @@
 """Every setting of the gateway, once, with unit, meaning and reason: `sluice.toml` < `SLUICE_…` < flags."""
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -12,6 +13,21 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def _seconds(value: object) -> object:
+    """Read `30m` as a number of seconds; a number stays what it is."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value) if isinstance(value, str) else None
+    return value if found is None else float(found[1]) * _UNITS[found[2]]
+
+
+Span = Annotated[float, BeforeValidator(_seconds)]
+"""Seconds, also written with a unit."""
+
+PRIVATE = frozenset({"keys", "alert_webhook", "alert_webhook_secret"})
+"""Settings that are secrets."""
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -121,6 +137,37 @@ class Settings(BaseSettings):
     journal_keep_letters: float = Field(
         30.0, ge=0, description="Days a letter stays in the journal after it was decided; an open one stays."
     )
+    alert_similar: int = Field(10, ge=2, description="Calls that end alike within the window before an alert opens.")
+    alert_window: Span = Field(
+        1800,
+        ge=1,
+        le=43_200,
+        description="Seconds in which alike failures are counted, or as in 30m.",
+    )
+    alert_breaker_open: Span = Field(
+        300, ge=0, description="Seconds a breaker may be open before an alert opens, or as in 5m."
+    )
+    alert_letters_per_hour: int = Field(100, ge=1, description="Dead letters within an hour before an alert opens.")
+    alert_most_per_hour: int = Field(
+        60, ge=1, description="Alerts that open within an hour at most; one more says how many patterns wait."
+    )
+    alert_settle: Span = Field(
+        60,
+        ge=0,
+        description="Seconds something must be well before its alert resolves, or as in 1m; doubled when it comes back.",
+    )
+    alert_every: float = Field(2.0, gt=0, description="Seconds between looks for patterns.")
+    alert_webhook: SecretStr | None = Field(
+        None,
+        description="Address that alerts are sent to, by Standard Webhooks; unset: nowhere. Shown nowhere but its host.",
+    )
+    alert_webhook_secret: SecretStr | None = Field(
+        None,
+        description="`whsec_` and 24 to 64 bytes in base64: signs what is sent. Two, parted by a space, while one replaces the other.",
+    )
+    alert_webhook_private: bool = Field(
+        default=False, description="The webhook may be plain http and in a private network."
+    )
     redis_wait: float = Field(0.2, gt=0, description="Seconds between tries while Redis is away.")
 
     @field_validator("connectors", mode="before")
@@ -160,7 +207,7 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """Render what was set as `SLUICE_…` variables for a child process; secrets travel by the inherited ones alone."""
         rendered = {}
-        for name in self.model_fields_set - {"keys"}:
+        for name in self.model_fields_set - PRIVATE:
             value = getattr(self, name)
             text = ":".join(map(str, value)) if isinstance(value, list) else str(value)
             rendered[f"SLUICE_{name.upper()}"] = text

@@ -51,7 +51,11 @@ class Scene:
         vendor.auth("oauth2")
         self._declare()
         self.port = free_port()
-        workers.environment |= {"SLUICE_PORT": str(self.port), "SLUICE_CALL_DEADLINE": "120"}
+        workers.environment |= {
+            "SLUICE_PORT": str(self.port),
+            "SLUICE_CALL_DEADLINE": "120",
+            "SLUICE_ALERT_SETTLE": "1",
+        }
         workers.start()
         workers.start()
         workers.start_api()
@@ -180,6 +184,11 @@ def judge(scene: Scene, ended: list[dict[str, Any]], counts: Any) -> None:
         assert ledger.effects_agree(ended, counts, f"crm.{tool}", tool)
     assert len(scene.told("token.needs_consent", "gateway-alerts")) == 1
     assert len({one["fingerprint"] for one in scene.told("contract.finding")}) == len(scene.told("contract.finding"))
+    alerted = Counter((one["kind"], one["key"]) for one in scene.told("alert.opened", "gateway-alerts"))
+    assert set(alerted.values()) == {1}, alerted
+    assert {("token.needs_consent", "crm|main"), ("contract.breaking", "crm.contacts.get")} <= set(alerted)
+    over = "alert.resolved", "gateway-alerts"
+    scene.until(lambda: any(one["key"] == "crm|main" for one in scene.told(*over)), "alert that resolves", 10)
     # Neither the outage nor the credential cost an attempt of a call that had done nothing wrong: none is out of attempts.
     assert not [one for one in ended if (one["data"]["error"] or {}).get("class") == "http.401"]
     assert scene.vendor.window(1.0) <= 40 + len(scene.vendor.arrivals("token"))

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
 from gateway.entrypoints.api import (
+    alerts,
     approvals,
     auth,
     breakers,
@@ -46,6 +47,7 @@ def build(parts: ApiParts) -> Litestar:
     private += connections.ROUTES
     private += contracts.ROUTES
     private += approvals.ROUTES
+    private += alerts.ROUTES
     return Litestar(
         route_handlers=[
             Router("/", guards=[auth.known], route_handlers=private),

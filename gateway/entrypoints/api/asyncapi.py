@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.alert import AlertKind
 from schemas.cloudevent import REQUESTED, SOURCE
 from schemas.codec import encode
 from schemas.dead_letter import DEAD_LETTERED, DeadLetter
@@ -36,7 +37,18 @@ _LIFECYCLE = {
         "error": {"type": ["object", "null"]},
     },
 }
-_ALERT = {"type": "object", "description": "What happened to the gateway itself, and what to do about it."}
+_TEXT = {"type": "string"}
+_ALERT = {
+    "type": "object",
+    "description": "A pattern that needs a person (alert.opened, alert.resolved: the fields below), or a notice with facts of its own.",
+    "properties": {
+        "alert": {"type": "string", "description": "The id of the alert; the same when it opens and when it resolves."},
+        "kind": {"enum": [str(kind) for kind in AlertKind]},
+        **dict.fromkeys(("key", "opened", "sentence", "action", "resolved", "by", "reason"), _TEXT),
+        "count": {"type": "integer"},
+        "sample": {"type": "object", "additionalProperties": _TEXT},
+    },
+}
 _LIFECYCLE_TYPES = [f"tool.call.{verb}" for verb in ("accepted", "held", "attempted", "settled")]
 _REF = "#/components/schemas/{name}"
 

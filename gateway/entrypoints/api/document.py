@@ -11,6 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
+from gateway.entrypoints.api.alerts import ResolveBody
 from gateway.entrypoints.api.connections import AuthorizeBody, RedeemBody, SetBody
 from gateway.entrypoints.api.contracts import JudgeBody
 from gateway.entrypoints.api.described import ATTEMPT_EXAMPLE, PAUSE_EXAMPLE, REQUEST_EXAMPLE, RESUME_EXAMPLE
@@ -56,7 +57,7 @@ def config() -> OpenAPIConfig:
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add the request body, its headers, the query parameters and where a key is needed."""
     (_, schemas) = msgspec.json.schema_components(
-        [ToolCallData, PauseBody, ResumeBody, SetBody, AuthorizeBody, RedeemBody, JudgeBody],
+        [ToolCallData, PauseBody, ResumeBody, SetBody, AuthorizeBody, RedeemBody, JudgeBody, ResolveBody],
         ref_template="#/components/schemas/{name}",
     )
     document["components"]["schemas"].update(schemas)
@@ -79,7 +80,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
         _parameter("tool", "query", {"type": "string"}, "Only this tool.")
     )
-    lanes = [*_history(paths), *_lanes(paths), *_connections(paths), *_contracts(paths)]
+    lanes = [*_history(paths), *_lanes(paths), *_connections(paths), *_contracts(paths), *_alerts(paths)]
     for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"], *lanes):
         operation["security"] = [{"bearer": []}]
     return document
@@ -146,6 +147,16 @@ def _contracts(paths: dict[str, Any]) -> list[dict[str, Any]]:
     for operation in judged:
         operation["requestBody"] = _body("JudgeBody", {"fingerprint": "v1:1f2e3d4c5b6a", "reason": "their changelog"})
     return [ls, show, *judged]
+
+
+def _alerts(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what the operations on alerts take, and return them."""
+    ls, resolve = paths["/v1/alerts"]["get"], paths["/v1/alerts/{alert}/resolve"]["post"]
+    ls.setdefault("parameters", []).append(
+        _parameter("state", "query", {"enum": ["open", "all"]}, "`all`: also those resolved within a day.")
+    )
+    resolve["requestBody"] = _body("ResolveBody", {"reason": "their status page says so"})
+    return [ls, paths["/v1/alerts/{alert}"]["get"], resolve]
 
 
 def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 
 from connectors.catalog import Catalog
+from gateway.flow.alert_control import AlertControl
 from gateway.flow.approvals import Approvals
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
@@ -41,6 +42,7 @@ class ApiParts:
     connections: ConnectionControl
     contracts: ContractControl
     approvals: Approvals
+    alerts: AlertControl
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from gateway.entrypoints.cli import (
+    alerts,
     approvals,
     breakers,
     calls,
@@ -51,6 +52,7 @@ def build(given: Roles) -> typer.Typer:
     connections.register(app)
     contracts.register(app)
     approvals.register(app)
+    alerts.register(app)
     doctor.register(app)
     return app
 
