@@ -193,7 +193,7 @@ async def test_the_place_of_a_prober_that_died_is_free_when_its_lease_ends(redis
         await until(lambda: {one.state, other.state} == {"half_open"})
         lost = one.breaker.admit(time.time(), worker="w0", lease_s=0.4)
         assert isinstance(lost, Permit)
-        assert (await one.store.probe(lost, 0.4))[0]
+        assert (await one.store.probe(lost, 0.4)).granted
         assert not await other.call("ok")
         await until_called(other, 2)
         await until(lambda: other.state == "closed")
