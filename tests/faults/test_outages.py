@@ -89,8 +89,8 @@ def test_of_eight_processes_one_probes_at_a_time_as_the_vendor_counts(
     scene = Scene(workers, vendor, books, {"open": "500ms"})
     vendor.script("contacts.create", Behaviour(do=Kind.DELAY, seconds=0.05, count=60), DOWN)
     scene.start(8)
-    scene.publish(240)
-    wait(lambda: reopened(scene.told) >= 3)
+    scene.publish(200)
+    wait(lambda: reopened(scene.told) >= 2)
     vendor.script("contacts.create", WELL)
     scene.assert_all_completed()
     events, told = scene.events, scene.told
