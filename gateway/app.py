@@ -31,7 +31,7 @@ from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
 from gateway.flow.settlements import Tried
 from gateway.flow.status import Status
-from gateway.guards import Common, Guarding, open_guards
+from gateway.guards import Common, Guarding, ended, open_guards
 from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.queue import Lanes
@@ -89,10 +89,12 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         common = await _common(stack, settings, ambient(role))
         guarding = await stack.enter_async_context(open_guards(common))
         signals = Signals(common.listener, common.shard, wait_s=settings.redis_wait)
-        stack.callback(asyncio.create_task(signals.listen()).cancel)
+        stack.push_async_callback(ended, asyncio.create_task(signals.listen()))
         sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
-        yield _joined(common, guarding, signals, letters)
+        gateway = _joined(common, guarding, signals, letters)
+        stack.push_async_callback(gateway.status.close)
+        yield gateway
 
 
 async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Common:

@@ -88,7 +88,7 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
         heard = standings.listen(common.listener, guards.breakers.heard, wait_s=common.settings.redis_wait)
         stack.push_async_callback(_last_word, guards.breakers)
         for beside in (guards.breakers.keep(), heard):
-            stack.push_async_callback(_ended, asyncio.create_task(beside))
+            stack.push_async_callback(ended, asyncio.create_task(beside))
         yield Guarding(
             guards=guards,
             standings=standings,
@@ -99,7 +99,8 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
         )
 
 
-async def _ended(task: "asyncio.Task[None]") -> None:
+async def ended(task: "asyncio.Task[None]") -> None:
+    """Cancel a task and see it end, so that it opens no connection when those that it uses are closed."""
     task.cancel()
     await asyncio.wait({task}, timeout=LAST_WORD_S)
 
