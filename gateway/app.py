@@ -35,7 +35,7 @@ from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
 from gateway.flow.settlements import Tried
 from gateway.flow.status import NOBODY, Finale, Seen, Status
-from gateway.guards import Common, Guarding, open_guards
+from gateway.guards import Common, Guarding, ended, open_guards
 from gateway.journal.calls import Calls
 from gateway.journal.database import Database, Missing
 from gateway.journal.follow import Following
@@ -119,12 +119,14 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         common = await _common(stack, settings, ambient(role))
         guarding = await stack.enter_async_context(open_guards(common))
         signals = Signals(common.listener, common.shard, wait_s=settings.redis_wait)
-        stack.callback(asyncio.create_task(signals.listen()).cancel)
+        stack.push_async_callback(ended, asyncio.create_task(signals.listen()))
         sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
         history = _history(common)
         stack.push_async_callback(history.database.close)
-        yield _joined(common, guarding, signals, letters, history)
+        gateway = _joined(common, guarding, signals, letters, history)
+        stack.push_async_callback(gateway.status.close)
+        yield gateway
 
 
 def _history(common: Common) -> History:

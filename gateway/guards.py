@@ -1,6 +1,7 @@
 """The guards of one process, joined: breaker, tokens and contract, each with what it shares through Redis and on the disk."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from connectors.auth.refresher import Refresher
 from connectors.auth.token_source import Terms as TokenTerms
 from connectors.auth.token_source import TokenSource
 from connectors.breaking.breakers import Breakers
+from connectors.breaking.store import StoreAwayError
 from connectors.catalog import Catalog
 from connectors.contract_files import BaselineFiles
 from connectors.contract_guard import ContractGuard
@@ -35,6 +37,9 @@ from schemas.topics import Shard, Topics
 
 REFRESH_S: Final = 9.0
 """One request to a token endpoint, in total."""
+
+LAST_WORD_S: Final = 1.0
+"""A process that ends waits so long for Redis to take what its breakers still know."""
 
 REFRESH_LEASE_S: Final = 20.0
 """Nobody else asks for the same token meanwhile: more than two requests."""
@@ -84,8 +89,9 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(guards.tokens.close)
         heard = standings.listen(common.listener, guards.breakers.heard, wait_s=common.settings.redis_wait)
+        stack.push_async_callback(_last_word, guards.breakers)
         for beside in (guards.breakers.keep(), heard):
-            stack.callback(asyncio.create_task(beside).cancel)
+            stack.push_async_callback(ended, asyncio.create_task(beside))
         yield Guarding(
             guards=guards,
             standings=standings,
@@ -95,6 +101,19 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
             watch=ContractWatch(findings, common.ambient, common.alerts.publish, _count),
             quarantine=_quarantine(common, baselines),
         )
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    """Cancel a task and see it end, so that it opens no connection when those that it uses are closed."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=LAST_WORD_S)
+
+
+async def _last_word(breakers: Breakers) -> None:
+    """Share what the last calls told, so that the place of a probe that ended is not missed until its lease ends."""
+    with contextlib.suppress(StoreAwayError, TimeoutError):
+        async with asyncio.timeout(LAST_WORD_S):
+            await breakers.round()
 
 
 def _standings(common: Common) -> RedisBreakers:

@@ -114,9 +114,11 @@ async def listening(app: Any) -> AsyncIterator[str]:
         task = asyncio.create_task(server.serve(sockets=[door]))
         while not server.started:  # noqa: ASYNC110 - uvicorn offers no event
             await asyncio.sleep(0.005)
-        yield f"http://127.0.0.1:{door.getsockname()[1]}"
-        server.should_exit = True
-        await task
+        try:
+            yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
 
 
 @asynccontextmanager
@@ -128,10 +130,12 @@ async def _working(gateway: Gateway) -> AsyncIterator[None]:
     await bus.start()
     house = [asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)]
     working = asyncio.create_task(worker.run())
-    yield
-    await bus.stop()
-    worker.stop()
-    await working
-    for task in house:
-        task.cancel()
-    await asyncio.gather(*house, return_exceptions=True)
+    try:
+        yield
+    finally:
+        await bus.stop()
+        worker.stop()
+        await working
+        for task in house:
+            task.cancel()
+        await asyncio.gather(*house, return_exceptions=True)

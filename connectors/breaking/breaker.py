@@ -44,6 +44,8 @@ class Permit:
     key: str
     generation: int
     probe: bool
+    until: float
+    """Epoch seconds; a call that ended later was held up by this process, and says nothing about the vendor."""
     token: str = ""
     """Names a probe to the fleet."""
 
@@ -86,7 +88,7 @@ class Breaker:
         self._said_state = State.CLOSED
         self._now = 0.0
         self._asked = 0.0
-        self._probe: tuple[Permit, float] | None = None
+        self._probe: Permit | None = None
         self._probes = 0
         self._adopting = False
         self._machine = CircuitBreaker(
@@ -103,19 +105,19 @@ class Breaker:
         return f"<Breaker {self.key} {self.standing.state}, generation {self.standing.generation}{ramp}>"
 
     def admit(self, now: float, *, worker: str = "", lease_s: float = 60.0) -> Permit | Open:
-        """Ask for a call; a probe's place is given back by itself `lease_s` seconds after it was taken."""
+        """Ask for a call that ends within `lease_s` seconds; a probe's place is given back by itself then."""
         shut = self.shut(now)
         if shut is not None:
             return shut
         standing = self.standing
         if self._align(now) is State.CLOSED:
-            return Permit(self.key, standing.generation, probe=False)
-        if self._probe is not None and now < self._probe[1]:
-            return Open(self._probe[1], "a probe is under way")
+            return Permit(self.key, standing.generation, probe=False, until=now + lease_s)
+        if self._probe is not None and now < self._probe.until:
+            return Open(self._probe.until, "a probe is under way")
         self._probes += 1
-        permit = Permit(self.key, standing.generation, probe=True, token=f"{worker}/{self._probes}")
-        self._probe = (permit, now + lease_s)
-        return permit
+        token = f"{worker}/{self._probes}"
+        self._probe = Permit(self.key, standing.generation, probe=True, until=now + lease_s, token=token)
+        return self._probe
 
     def shut(self, now: float) -> Open | None:
         """Say why no call may be made, not even a probe; None when one may."""
@@ -123,17 +125,21 @@ class Breaker:
             return None
         return Open(self.standing.until, self.standing.reason)
 
-    def holds(self, permit: Permit) -> bool:
+    def holds(self, permit: Permit, now: float) -> bool:
         """Tell whether a permit is still good."""
-        known = not permit.probe or (self._probe is not None and self._probe[0] == permit)
-        return known and permit.generation == self.standing.generation
+        known = not permit.probe or self._probe == permit
+        return known and now < permit.until and permit.generation == self.standing.generation
 
     def settle(
         self, permit: Permit, verdict: Verdict, now: float, *, duration_s: float = 0.0, asked_s: float = 0.0
     ) -> None:
-        """Tell how a call ended; what an older generation let through, or a probe that lost its place, says nothing."""
-        counts = self.holds(permit)
-        if permit.probe and self._probe is not None and self._probe[0] == permit:
+        """Tell how a call ended.
+
+        What an older generation let through says nothing, nor does what outlasted its permit: a process that was suspended
+        for a while finds all its calls timed out, and meanwhile somebody else may probe.
+        """
+        counts = self.holds(permit, now)
+        if self._probe == permit:
             self._probe = None
         if not counts or verdict is Verdict.NEUTRAL:
             return

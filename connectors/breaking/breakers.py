@@ -122,11 +122,13 @@ class Breakers:
             return permit
         granted = False
         try:
-            granted, shared = await self._store.probe(permit, lease_s)
-            self._adopt(breaker.key, shared, probes=granted)
-            granted = granted and breaker.holds(permit)
+            answer = await self._store.probe(permit, lease_s)
+            self._adopt(breaker.key, answer.shared)
+            if answer.begun:
+                self._observe(Changed(key=breaker.key, standing=answer.shared.standing, before=State.OPEN))
+            granted = answer.granted and breaker.holds(permit, self._clock())
         except StoreAwayError:
-            granted = breaker.holds(permit)
+            granted = breaker.holds(permit, self._clock())
         finally:
             if not granted:
                 self._end(breaker, permit, Verdict.NEUTRAL)
@@ -235,12 +237,10 @@ class Breakers:
         for breaker in self._breakers.values():
             breaker.look(now)
 
-    def _adopt(self, key: str, shared: Shared, *, probes: bool = False) -> None:
-        known = self._known.get(key, _UNKNOWN)
-        if shared.revision > known.revision:
+    def _adopt(self, key: str, shared: Shared) -> None:
+        if shared.revision > self._known.get(key, _UNKNOWN).revision:
             self._known[key] = shared
-            first = probes and known.standing.state is State.OPEN and shared.revision == known.revision + 1
-            self._observe(Changed(key=key, standing=shared.standing, before=State.OPEN if first else None))
+            self._observe(Changed(key=key, standing=shared.standing, before=None))
         breaker = self._breakers.get(key)
         if breaker is not None:
             breaker.adopt(shared.standing, shared.revision, self._clock())

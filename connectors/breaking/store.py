@@ -22,6 +22,16 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """The fleet's answer to one who wants to probe."""
+
+    granted: bool
+    begun: bool
+    """Whether the breaker is half-open because of it: to be told once, whatever news came before the answer."""
+    shared: Shared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """Evidence of one breaker that the others do not have yet."""
 
@@ -56,8 +66,8 @@ class BreakerStore(Protocol):
     async def move(self, key: str, move: Move) -> tuple[bool, Shared]:
         """Change a standing if nobody has before; tells whether it was, and how it stands now."""
 
-    async def probe(self, permit: Permit, lease_s: float) -> tuple[bool, Shared]:
-        """Take the fleet's one place for a probe; tells whether it was free, and how the breaker stands."""
+    async def probe(self, permit: Permit, lease_s: float) -> Probed:
+        """Take the fleet's one place for a probe, if it is free."""
 
     async def flush(self, sequence: int, deltas: Sequence[Delta]) -> Sequence[FleetSums]:
         """Add evidence and return the sums, in the order given; the same sequence again adds nothing."""

@@ -98,6 +98,13 @@ class Status:
             self._waiting -= 1
         return seen
 
+    async def close(self) -> None:
+        """End the looks that outlived those who waited: the queue that they ask is about to be closed."""
+        rounds = list(self._rounds.values())
+        for task in rounds:
+            task.cancel()
+        await asyncio.gather(*rounds, return_exceptions=True)
+
     async def _next(self, call: str, left_s: float) -> Seen:
         """Wait for what the call's round sees, or look when the time is over before."""
         task = self._round_of(call)

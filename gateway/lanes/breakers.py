@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from connectors.breaking.breaker import Move, Permit
 from connectors.breaking.breakers import Changed, told
 from connectors.breaking.standing import Mode, Standing, State, half_opened
-from connectors.breaking.store import Delta, FleetSums, Shared, StoreAwayError
+from connectors.breaking.store import Delta, FleetSums, Probed, Shared, StoreAwayError
 from connectors.breaking.terms import BUCKETS
 from connectors.breaking.window import Counts
 from gateway.lanes import scripts
@@ -110,13 +110,14 @@ class RedisBreakers:
         kind, now_us, packed = await self._call("breaker_move", [self._topics.events], arguments)
         return text(kind) == "moved", self._shared(now_us, packed)
 
-    async def probe(self, permit: Permit, lease_s: float) -> tuple[bool, Shared]:
+    async def probe(self, permit: Permit, lease_s: float) -> Probed:
         """Take the fleet's one place for a probe."""
         begun = half_opened(Standing(state=State.OPEN, generation=permit.generation, since=self._clock()))
         event = self._event(permit.key, begun, State.OPEN)
         arguments = [permit.key, permit.generation, self._worker, permit.token, int(lease_s * 1_000_000), event]
         kind, now_us, packed = await self._call("breaker_probe", [self._topics.events], arguments)
-        return text(kind) == "granted", self._shared(now_us, packed)
+        said = text(kind)
+        return Probed(granted=said in {"begun", "granted"}, begun=said == "begun", shared=self._shared(now_us, packed))
 
     async def flush(self, sequence: int, deltas: Sequence[Delta]) -> Sequence[FleetSums]:
         """Add evidence and return the sums."""

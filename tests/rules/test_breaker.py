@@ -143,7 +143,17 @@ def test_a_late_result_of_the_closed_time_decides_nothing_while_half_open(verdic
     guard.settle(late[5], verdict, 106.0)
     guard.settle(late[6], verdict, 106.0)
     assert phase(guard.standing, 106.0) is State.HALF_OPEN
-    assert guard.holds(probe)
+    assert guard.holds(probe, 106.0)
+
+
+def test_a_process_that_was_suspended_blames_nobody_for_the_calls_that_timed_out_meanwhile() -> None:
+    guard = breaker()
+    caught = [guard.admit(100.0, lease_s=15.0) for _ in range(8)]
+    for given in caught:
+        assert isinstance(given, Permit)
+        guard.settle(given, FAILED, 130.0, duration_s=30.0)
+    assert guard.standing.state is State.CLOSED
+    assert guard.sums(130.0).calls == 0
 
 
 def test_a_cancelled_probe_is_no_evidence_and_frees_its_place() -> None:
@@ -184,7 +194,7 @@ def test_a_probe_that_is_never_settled_gives_its_place_back_and_then_counts_no_m
     assert isinstance(guard.admit(120.9), Open)
     second = permit(guard, 121.1)
     guard.settle(lost, FAILED, 122.0)
-    assert guard.holds(second)
+    assert guard.holds(second, 122.0)
     guard.settle(second, OK, 122.0)
     guard.settle(second, OK, 122.0)
     assert phase(guard.standing, 122.0) is State.HALF_OPEN

@@ -91,7 +91,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.model = Model()
         self.breaker = Breaker("crm|https://crm.test", TERMS, uniform=lambda low, high: (low + high) / 2)
-        self.under_way: list[tuple[Permit, int, bool]] = []
+        self.under_way: list[tuple[Permit, int, bool, float]] = []
 
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 4.0, 6.0, 11.0, 30.0, 61.0, 700.0]))
     def time_goes_on(self, seconds: float) -> None:
@@ -111,20 +111,21 @@ class Machine(RuleBasedStateMachine):
             assert given.probe is (expected == "half_open")
             if given.probe:
                 model.probe = (given, now + LEASE_S)
-            self.under_way.append((given, model.era, given.probe))
+            self.under_way.append((given, model.era, given.probe, now + LEASE_S))
 
     @precondition(lambda self: self.under_way)
     @rule(which=st.integers(0, 50), verdict=st.sampled_from(Verdict), slow=st.booleans(), again=st.booleans())
     def a_call_ends(self, which: int, verdict: Verdict, *, slow: bool, again: bool) -> None:
         at = which % len(self.under_way)
-        permit, era, probe = self.under_way[at]
+        permit, era, probe, until = self.under_way[at]
         if not (again and probe):
             del self.under_way[at]
         model = self.model
         mine = model.probe is not None and model.probe[0] is permit
         if mine:
             model.probe = None
-        if era == model.era and (mine or not probe) and verdict is not Verdict.NEUTRAL:
+        in_time = era == model.era and model.now < until
+        if in_time and (mine or not probe) and verdict is not Verdict.NEUTRAL:
             model.end(verdict, slow=slow)
         self.breaker.settle(permit, verdict, model.now, duration_s=6.0 if slow else 0.1)
 
@@ -187,7 +188,7 @@ class Machine(RuleBasedStateMachine):
         assert (standing.generation, standing.ramp) == (model.era, model.ramp)
         if standing.state is not State.CLOSED and model.phase() == "open":
             assert standing.until == (None if model.until is None else pytest.approx(model.until))
-        probes = [permit for permit, _, probe in self.under_way if probe and self.breaker.holds(permit)]
+        probes = [one[0] for one in self.under_way if one[2] and self.breaker.holds(one[0], model.now)]
         assert len(set(map(id, probes))) <= 1
 
 

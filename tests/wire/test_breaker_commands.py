@@ -1,7 +1,6 @@
 """`sluice breakers` and `/v1/breakers`: real processes, a real gateway, a breaker that an operator keeps."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
-from connectors.breaking.breakers import Changed
-from connectors.breaking.standing import Standing, State
-from gateway import roles, telemetry
-from gateway.entrypoints import api
-from gateway.flow.breaker_control import BreakerControl
-from gateway.lanes.breakers import Around, RedisBreakers
-from gateway.policy.origins import gates_by_breaker
-from tests.served import Served, assert_problem, bearer, listening, people, served
+from tests.served import assert_problem, bearer, people, served
 from tests.shell import NOWHERE, Shell
 from tests.vendor.client import VendorProcess, manifest
 
@@ -29,29 +21,8 @@ async def url(redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProc
     declared = manifest(vendor.url) + people(
         tmp_path, {"one": "crm.*", "none": "other.*"}, {"night-shift": "operator", "guest": "viewer"}
     )
-    async with served(redis_url, tmp_path / "data", declared) as running, listening(api.build(parts(running))) as url:
-        yield url
-
-
-def parts(running: Served) -> api.ApiParts:
-    gateway = running.gateway
-
-    def clock() -> float:
-        return gateway.ambient.now().timestamp()
-
-    around = Around(
-        worker="api",
-        clock=clock,
-        gates=lambda key: gates_by_breaker(gateway.catalog()).get(key, ()),
-        new_id=gateway.ambient.new_id,
-    )
-    store = RedisBreakers(gateway.redis, gateway.topics, gateway.shard, around)
-
-    def report(key: str, standing: Standing, before: State) -> None:
-        telemetry.record_breaker(Changed(key=key, standing=standing, before=before))
-
-    control = BreakerControl(store, gateway.catalog, clock=clock, report=report)
-    return replace(roles._api_parts(gateway), breakers=control)
+    async with served(redis_url, tmp_path / "data", declared) as running:
+        yield running.url
 
 
 @pytest.fixture

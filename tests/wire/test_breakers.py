@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from connectors.breaking.breaker import Move, Permit
 from connectors.breaking.standing import Mode, State, Word, overridden
+from connectors.breaking.store import Probed
 from gateway.embedded_redis import EmbeddedRedis
 from gateway.lanes.connect import connect
 from gateway.lanes.overview import Overview
@@ -187,13 +188,32 @@ async def test_of_eight_that_race_one_probes(redis: "Redis", redis_url: str) -> 
         assert {one.breaker.standing.generation for one in members} == {2}
 
 
+async def test_a_probe_is_told_of_once_also_when_its_news_come_before_its_answer(
+    redis: "Redis", redis_url: str
+) -> None:
+    async with fleet(redis, redis_url, 1) as (one,):
+        await trip(one)
+        await until(lambda: one.state == "half_open")
+        whole = one.store.probe
+
+        async def late(permit: Permit, lease_s: float) -> Probed:
+            answer = await whole(permit, lease_s)
+            one.breakers.heard(KEY, answer.shared)
+            return answer
+
+        one.store.probe = late  # type: ignore[method-assign]
+        await until_called(one, 2)
+        told = [seen.standing.state for seen in one.seen if seen.before is State.OPEN]
+        assert told == [State.HALF_OPEN]
+
+
 async def test_the_place_of_a_prober_that_died_is_free_when_its_lease_ends(redis: "Redis", redis_url: str) -> None:
     async with fleet(redis, redis_url, 2) as (one, other):
         await trip(one)
         await until(lambda: {one.state, other.state} == {"half_open"})
         lost = one.breaker.admit(time.time(), worker="w0", lease_s=0.4)
         assert isinstance(lost, Permit)
-        assert (await one.store.probe(lost, 0.4))[0]
+        assert (await one.store.probe(lost, 0.4)).granted
         assert not await other.call("ok")
         await until_called(other, 2)
         await until(lambda: other.state == "closed")

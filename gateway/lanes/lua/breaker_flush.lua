@@ -2,7 +2,7 @@
 -- Idempotent: the same (worker, sequence) adds nothing again. Evidence of another generation is left out.
 -- KEYS[1] shard     tag     prefix of standings, breaker:* (hashes), flushed:* (strings)
 -- ARGV[1] worker    string  name of the process
--- ARGV[2] sequence  int     number of this flush of the process
+-- ARGV[2] sequence  int     number of this flush of the process; 0 only asks, and is no number of a flush
 -- ARGV[3] buckets   int     parts of a window
 -- ARGV[4] items     msgpack list of {key, generation, window_us, counts, row, broken, successes, release}; counts is a list of
 --                   {age in buckets, calls, failures, slow}, release the token of a probe that has ended
@@ -60,5 +60,5 @@ local function share(item)
 end
 
 for index, item in ipairs(items) do answers[index] = share(item) end
-redis.call('SET', memo, sequence, 'PX', 3600000)
+if sequence ~= '0' then redis.call('SET', memo, sequence, 'PX', 3600000) end
 return {now, answers}

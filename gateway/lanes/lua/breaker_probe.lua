@@ -8,7 +8,7 @@
 -- ARGV[4] token       string  names this probe
 -- ARGV[5] lease_us    int     how long it may take
 -- ARGV[6] event       string  the event that tells of the first probe
--- RETURN  {"granted" or "busy" or "stale", now_us, packed standing}
+-- RETURN  {"begun" or "granted" or "busy" or "stale", now_us, packed standing}; begun: it is half-open because of this
 local shard, events = KEYS[1], KEYS[2]
 local key, generation, worker, token = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local lease, event = tonumber(ARGV[5]), ARGV[6]
@@ -22,7 +22,8 @@ if standing.until_us > now then return {'busy', now, packed} end
 local place = shard .. ':breaker:' .. key
 local held = redis.call('HMGET', place, 'worker', 'lease_us')
 if held[1] and held[1] ~= worker and tonumber(held[2]) > now then return {'busy', now, packed} end
-if standing.state == 'open' then
+local begins = standing.state == 'open'
+if begins then
   redis.call('XADD', events, '*', 'data', event)
   standing.state, standing.revision, standing.since_us = 'half_open', standing.revision + 1, now
   packed = cmsgpack.pack(standing)
@@ -30,4 +31,4 @@ if standing.state == 'open' then
   redis.call('PUBLISH', shard .. ':breakers', cmsgpack.pack({key = key, now_us = now, standing = standing}))
 end
 redis.call('HSET', place, 'worker', worker, 'token', token, 'lease_us', now + lease)
-return {'granted', now, packed}
+return {begins and 'begun' or 'granted', now, packed}
