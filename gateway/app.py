@@ -18,6 +18,7 @@ from ulid import ULID
 from connectors import catalog as manifests
 from connectors.catalog import Catalog
 from connectors.pipeline import Pipeline
+from connectors.reach import Reach
 from connectors.transport import Engine
 from dlq.blobs import BlobStore
 from dlq.keys import KeyRing
@@ -33,6 +34,7 @@ from gateway.flow.settlements import Tried
 from gateway.flow.status import Status
 from gateway.guards import Common, Guarding, open_guards
 from gateway.lanes.connect import connect
+from gateway.lanes.evidence import Witness
 from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
@@ -80,6 +82,8 @@ class Gateway:
     status: Status
     alerts: Alerts
     guarding: Guarding
+    witness: Witness
+    reach: Reach
 
 
 @asynccontextmanager
@@ -121,13 +125,14 @@ async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) ->
 
 def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters) -> Gateway:
     settings, around, lanes, catalog = common.settings, common.ambient, common.lanes, common.catalog
+    witness = Witness(common.redis, common.shard)
     parts = Parts(
         queue=lanes,
         vendor=_pipeline(settings, common.engine, guarding, around),
         catalog=catalog,
         letter=letters.for_call,
         contracts=guarding.watch,
-        observe=_observe,
+        observe=lambda tried, state: _observe(witness, tried, state),
     )
     delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))
     intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
@@ -148,6 +153,8 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         status=Status(lanes, delivery, signals.settled, around),
         alerts=common.alerts,
         guarding=guarding,
+        witness=witness,
+        reach=Reach(around.monotonic),
     )
 
 
@@ -171,8 +178,10 @@ def _pipeline(settings: Settings, engine: Engine, guarding: Guarding, around: Am
     )
 
 
-def _observe(tried: Tried, state: CallState | None) -> None:
+def _observe(witness: Witness, tried: Tried, state: CallState | None) -> None:
     call, outcome = tried.call, tried.outcome
+    if tried.tried and not tried.crashed:
+        witness.saw(call.lane, outcome)
     operation = call.tool.removeprefix(call.connector + ".")
     if tried.tried and tried.claim.run.tries == 0:
         wait_s = max(0, tried.started_us - call.accepted_us) / 1_000_000

@@ -13,6 +13,9 @@ from schemas.topics import GROUP
 
 log = structlog.get_logger()
 
+EVIDENCE_EVERY_S = 0.5
+"""How often a worker tells what its calls have shown of vendors."""
+
 TOKENS_EVERY_S = 5.0
 """How often credentials are looked after: a token that lives shorter is renewed by the calls that use it."""
 
@@ -49,6 +52,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
         Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
         Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
+        Chore(name="evidence", every_s=EVIDENCE_EVERY_S, run=gateway.witness.flush),
         Chore(name="trim", every_s=settings.trim_every, run=trim),
     ]
 

@@ -25,6 +25,7 @@ from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
+from gateway.planners import planners
 from gateway.settings import LOOPBACK, Settings
 
 log = structlog.get_logger()
@@ -118,13 +119,17 @@ async def run_api(settings: Settings) -> None:
 
 def _api_parts(gateway: Gateway) -> api.ApiParts:
     overview = Overview(gateway.redis, gateway.shard, high_bytes=gateway.settings.memory_high)
+    breakers, contracts = _breakers(gateway), _contracts(gateway, overview)
+    health, preflight = planners(gateway, overview, breakers, contracts)
     return api.ApiParts(
         intake=gateway.intake,
         status=gateway.status,
         lanes=LaneControl(gateway.lanes, overview, gateway.catalog),
-        breakers=_breakers(gateway),
+        breakers=breakers,
         connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
-        contracts=_contracts(gateway, overview),
+        contracts=contracts,
+        health=health,
+        preflight=preflight,
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,

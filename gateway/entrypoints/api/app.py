@@ -9,7 +9,18 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
-from gateway.entrypoints.api import auth, breakers, calls, connections, contracts, document, elsewhere, lanes, probes
+from gateway.entrypoints.api import (
+    auth,
+    breakers,
+    calls,
+    connections,
+    contracts,
+    document,
+    elsewhere,
+    lanes,
+    planners,
+    probes,
+)
 from gateway.entrypoints.api.parts import ApiParts, Check
 from gateway.entrypoints.api.problems import MEDIA_TYPE, Kind, Problem, ProblemError, headers, plain, refused
 from gateway.entrypoints.api.readiness import Gate
@@ -31,6 +42,7 @@ def build(parts: ApiParts) -> Litestar:
     private += [breakers.ls, breakers.keep_open, breakers.keep_closed, breakers.auto]
     private += connections.ROUTES
     private += contracts.ROUTES
+    private += planners.ROUTES
     return Litestar(
         route_handlers=[
             Router("/", guards=[auth.known], route_handlers=private),

@@ -13,9 +13,16 @@ from litestar.types import ControllerRouterHandler
 
 from gateway.entrypoints.api.connections import AuthorizeBody, RedeemBody, SetBody
 from gateway.entrypoints.api.contracts import JudgeBody
-from gateway.entrypoints.api.described import ATTEMPT_EXAMPLE, PAUSE_EXAMPLE, REQUEST_EXAMPLE, RESUME_EXAMPLE
+from gateway.entrypoints.api.described import (
+    ATTEMPT_EXAMPLE,
+    PAUSE_EXAMPLE,
+    PLAN_EXAMPLE,
+    REQUEST_EXAMPLE,
+    RESUME_EXAMPLE,
+)
 from gateway.entrypoints.api.lanes import PauseBody, ResumeBody
 from schemas.codec import encode
+from schemas.preflight import Plan
 from schemas.tool_call import ToolCallData
 
 _PATH = "/openapi.json"
@@ -55,7 +62,7 @@ def config() -> OpenAPIConfig:
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add the request body, its headers, the query parameters and where a key is needed."""
     (_, schemas) = msgspec.json.schema_components(
-        [ToolCallData, PauseBody, ResumeBody, SetBody, AuthorizeBody, RedeemBody, JudgeBody],
+        [ToolCallData, PauseBody, ResumeBody, SetBody, AuthorizeBody, RedeemBody, JudgeBody, Plan],
         ref_template="#/components/schemas/{name}",
     )
     document["components"]["schemas"].update(schemas)
@@ -78,7 +85,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
         _parameter("tool", "query", {"type": "string"}, "Only this tool.")
     )
-    lanes = [*_lanes(paths), *_connections(paths), *_contracts(paths)]
+    lanes = [*_lanes(paths), *_connections(paths), *_contracts(paths), *_planners(paths)]
     for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"], *lanes):
         operation["security"] = [{"bearer": []}]
     return document
@@ -133,6 +140,16 @@ def _contracts(paths: dict[str, Any]) -> list[dict[str, Any]]:
     for operation in judged:
         operation["requestBody"] = _body("JudgeBody", {"fingerprint": "v1:1f2e3d4c5b6a", "reason": "their changelog"})
     return [ls, show, *judged]
+
+
+def _planners(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what health and preflight take, and return them."""
+    health, preflight = paths["/v1/health"]["get"], paths["/v1/preflight"]["post"]
+    health.setdefault("parameters", []).append(
+        _parameter("connector", "query", {"type": "string"}, "Only this connector.")
+    )
+    preflight["requestBody"] = _body("Plan", PLAN_EXAMPLE)
+    return [health, preflight]
 
 
 def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from connectors.catalog import Catalog
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl
+from gateway.flow.health import Health
 from gateway.flow.intake import Intake
 from gateway.flow.lane_control import LaneControl
+from gateway.flow.preflight import Preflight
 from gateway.flow.status import Status
 from gateway.ports import Ambient, Gauges
 
@@ -35,6 +37,8 @@ class ApiParts:
     breakers: BreakerControl
     connections: ConnectionControl
     contracts: ContractControl
+    health: Health
+    preflight: Preflight
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]

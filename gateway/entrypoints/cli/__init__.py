@@ -7,20 +7,33 @@ import sys
 
 import typer
 
-from gateway.entrypoints.cli import breakers, calls, connections, connectors, contracts, doctor, lanes, publish, roles
+from gateway.entrypoints.cli import (
+    breakers,
+    calls,
+    connections,
+    connectors,
+    contracts,
+    doctor,
+    lanes,
+    planners,
+    publish,
+    roles,
+)
 from gateway.entrypoints.cli.roles import Role, Roles, lazily
 
 __all__ = ["Role", "Roles", "build", "lazily", "run"]
 
 _HELP = """Calls to third-party APIs for AI agents: paced, guarded, accounted for, and never blindly repeated.
 
-Exit codes: 0 ok · 1 failed · 2 usage · 3 not found · 4 key missing or wrong · 5 unavailable · 6 partial.
+Exit codes: 0 ok · 1 failed · 2 usage · 3 not found · 4 key missing or wrong · 5 unavailable or no go · 6 partial.
 
 \b
   sluice up                               everything on this machine
   sluice call crm.contacts.get -a id=c1   one call and its result
   sluice publish events.jsonl             many calls
   sluice lanes ls                         what waits, and why
+  sluice health                           how the vendors are
+  sluice preflight crm.contacts.get:200   may this start?
   sluice doctor                           what is wrong, and the fix
 """
 
@@ -34,6 +47,7 @@ def build(given: Roles) -> typer.Typer:
     calls.register(app)
     lanes.register(app)
     breakers.register(app)
+    planners.register(app)
     publish.register(app)
     connectors.register(app)
     connections.register(app)
