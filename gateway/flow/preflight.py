@@ -1,5 +1,6 @@
 """Preflight: may this plan start? Evidence first, then a verdict with reasons; nothing is reserved, and no call is made for it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -91,7 +92,9 @@ class Preflight:
         }
         supplies = {one.key: one for one in await memory.supplies(list(limits.values()))}
         supplies[WORKERS] = Supply(key=WORKERS, name=WORKERS, kind="concurrency", most=self._terms.concurrency)
-        return forecasts(demands, await self._crowd(demands, limits), supplies)
+        crowd = await self._crowd(demands, limits)
+        # Of hundreds of steps it takes a second, in which others want to be answered.
+        return await asyncio.to_thread(forecasts, demands, crowd, supplies)
 
     async def _crowd(self, demands: Sequence[Demand], limits: dict[str, Supply]) -> list[Crowd]:
         """Return the lanes that share limits with the plan and have calls that wait."""
@@ -114,8 +117,8 @@ def _find(step: Step, agent: str, catalog: Catalog) -> _Found:
     operation = catalog.operation(step.tool)
     if operation is None:
         near = get_close_matches(step.tool, list(catalog.operations), n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
-        return _refused(step, f'There is no tool "{step.tool}"{hint}.', "sluice connectors ls")
+        hint = f'; did you mean "{near[0]}"?' if near else "."
+        return _refused(step, f'There is no tool "{step.tool}"{hint}', "sluice connectors ls")
     scopes = {name: declared_.allow for name, declared_ in catalog.agents.items()}
     if not scope.allowed(agent, step.tool, scopes):
         action = f"Ask an operator to add {step.tool} to the agent's `allow` list; then: sluice connectors lint"

@@ -73,6 +73,9 @@ def _closed(facts: LaneFacts) -> tuple[Status, str]:
     shaky = counts.calls >= terms.min_calls / 2 and counts.failures > terms.failure_rate * counts.calls / 2
     if shaky:
         return Status.WARN, f"Closed, but {failed}; it opens at {terms.failure_rate:.0%}."
+    if facts.seen.failing and facts.seen.failed >= facts.seen.ok:
+        last = facts.seen.message.rstrip(".") or facts.seen.failure
+        return Status.WARN, f"Closed, but its last attempt failed {ago(facts.seen.failed_age_s)}: {last}."
     return Status.PASS, f"Closed; {failed}."
 
 

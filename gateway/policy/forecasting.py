@@ -1,5 +1,6 @@
 """When the calls of each step of a plan will have ended: likely, and at worst in nineteen of twenty. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,7 @@ def forecasts(demands: Sequence[Demand], crowd: Sequence[Crowd], supplies: Mappi
         Queue(name=one.lane, calls=one.waiting, costs=_known(one.costs, supplies), response_us=assumed_us)
         for one in crowd
     ]
+    paces = _paces(demands, empty)
     alone = [ends(_queues(demands, worst=worst, alone=True), (), empty) for worst in (False, True)]
     real = [ends(_queues(demands, worst=worst, alone=False), others, supplies) for worst in (False, True)]
     return [
@@ -74,7 +76,7 @@ def forecasts(demands: Sequence[Demand], crowd: Sequence[Crowd], supplies: Mappi
             eta=None if _blocked(demand.facts) else _eta(real[0][index], real[1][index]),
             alone=_eta(alone[0][index], alone[1][index]),
             known=demand.facts.seen.mean_s is not None,
-            tightest=_tightest(demand, demands, empty),
+            tightest=_tightest(demand, paces, empty),
         )
         for index, demand in enumerate(demands)
     ]
@@ -122,26 +124,32 @@ def _blocked(facts: LaneFacts) -> bool:
     return any(shut.left_s is None for shut in facts.closings) or not facts.room.workers
 
 
-def _tightest(demand: Demand, demands: Sequence[Demand], empty: Mapping[str, Supply]) -> str:
-    """Return the limit that takes longest for what the whole plan wants of it."""
-    found: list[tuple[int, str]] = []
-    for use, supply in declared(demand.facts.operation, demand.facts.connection):
-        key = supply.key
-        queues = [
-            Queue(
-                name=key,
-                calls=one.step.count,
-                costs={key: one.costs[key]},
-                response_us=_response_us(one.facts, worst=False),
-            )
-            for one in demands
-            if one.costs.get(key)
-        ]
-        if queues:
-            most = empty[key].most
-            learned = f", {most} as the vendor showed" if most < use.limit.most else ""
-            found.append((max(ends(queues, (), empty)), f"limit {use.limit.name} ({use.limit.text}{learned})"))
+def _paces(demands: Sequence[Demand], empty: Mapping[str, Supply]) -> dict[str, int]:
+    """Return how long each limit takes for all that the plan wants of it."""
+    slots, response_us = Counter[str](), Counter[str]()
+    for one in demands:
+        for key, cost in one.costs.items():
+            slots[key] += one.step.count * cost
+            response_us[key] = max(response_us[key], _response_us(one.facts, worst=False))
+    queues = {
+        key: Queue(name=key, calls=calls, costs={key: 1}, response_us=response_us[key]) for key, calls in slots.items()
+    }
+    return {key: ends([queue], (), {key: empty[key]})[0] for key, queue in queues.items() if queue.calls}
+
+
+def _tightest(demand: Demand, paces: Mapping[str, int], empty: Mapping[str, Supply]) -> str:
+    """Say which limit of a step takes longest for what the whole plan wants of it."""
+    facts = demand.facts
+    found = [
+        (paces[supply.key], f"limit {use.limit.name} ({use.limit.text}{_learned(supply, empty[supply.key])})")
+        for use, supply in declared(facts.operation, facts.connection)
+        if supply.key in paces
+    ]
     return max(found)[1] if found else ""
+
+
+def _learned(declared_: Supply, real: Supply) -> str:
+    return f", {real.most} as the vendor showed" if real.most < declared_.most else ""
 
 
 def _known(wanted: Mapping[str, int], supplies: Mapping[str, Supply]) -> dict[str, int]:

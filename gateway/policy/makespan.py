@@ -12,6 +12,9 @@ from dataclasses import dataclass, field, replace
 WAVES = 2000
 """Steps of the clock that are played one by one; a plan of a day at one call a second has 86,400."""
 
+WORK = 8000
+"""Steps times lanes that are played at most: whoever asks must not keep others waiting."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
@@ -142,8 +145,8 @@ def ends(queues: Sequence[Queue], others: Sequence[Queue], supplies: Mapping[str
     most = max((one.calls + one.ahead for one in queues), default=0)
     ours = [_lane(one, one.calls + one.ahead, limits) for one in queues]
     lanes = [*ours, *(_lane(one, min(one.calls, most), limits) for one in others)]
-    now_us, waves = 0, 0
-    while any(lane.left for lane in ours) and waves < WAVES:
+    now_us, waves, most_waves = 0, 0, min(WAVES, WORK // max(1, len(lanes)))
+    while any(lane.left for lane in ours) and waves < most_waves:
         waves += 1
         _wave(lanes, now_us)
         now_us = min((lane.next_us(now_us) for lane in lanes if lane.left), default=now_us)

@@ -1,6 +1,7 @@
 """The makespan is that of the slot model: held against `pacing.py` call by call, and against sums that can be done by hand."""
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -106,3 +107,12 @@ def test_what_is_too_long_to_play_is_told_by_the_pace(monkeypatch: pytest.Monkey
     monkeypatch.setattr(makespan, "WAVES", 20)
     assert end(queue(5_000, limit), limit) == pytest.approx(whole, rel=0.02)
     assert end(queue(1_000_000, limit), limit) == pytest.approx(110_000, rel=0.01)
+
+
+def test_a_plan_of_many_steps_is_foretold_in_bounded_time() -> None:
+    limit = supply(most=1)
+    queues = [queue(1_000_000, limit) for _ in range(200)]
+    began = time.perf_counter()
+    told = ends(queues, (), {limit.key: limit})
+    assert time.perf_counter() - began < 2
+    assert max(told) / S == pytest.approx(200_000_000 * 1.1, rel=0.02)

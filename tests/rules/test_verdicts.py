@@ -224,3 +224,9 @@ def test_health(facts: list[LaneFacts], status: str, says: str) -> None:
     report = wellness.report(facts, "now")
     assert (report.status, says in report.sentence) == (HealthStatus(status), True), report
     assert bool(report.action) == (status in {"down", "degraded"})
+
+
+def test_a_closed_breaker_does_not_hide_that_the_last_attempts_failed() -> None:
+    told = checks.breaker(replace(FACTS, standing=Standing(), seen=SICK))
+    assert (told.status, "503" in told.detail) == (Status.WARN, True)
+    assert checks.breaker(replace(FACTS, standing=Standing(), seen=WELL)).status is Status.PASS

@@ -100,6 +100,10 @@ def preflight(
     else:
         show_one(answer, output)
     say(told(answer))
+    for action in dict.fromkeys(
+        check["action"] for step in answer["steps"] for check in step["checks"] if check["action"]
+    ):
+        say(f"  next: {action}")
     if answer["verdict"] == "no_go":
         raise typer.Exit(Exit.UNAVAILABLE)
 
