@@ -114,10 +114,10 @@ async def limited(scene: Scene) -> None:
     raise AssertionError("the limit was not closed")
 
 
-async def waits(scene: Scene, calls: int = 8) -> None:
+async def waits(scene: Scene, calls: int = 8, tool: str = "crm.echo", **arguments: Any) -> None:
     await scene.gateway.gateway.fleet.beat()
-    for _ in range(calls):
-        await scene.gateway.http.post("/v1/calls", json={"tool": "crm.echo", "arguments": {}})
+    body = {"tool": tool, "arguments": arguments}
+    await asyncio.gather(*(scene.gateway.http.post("/v1/calls", json=body) for _ in range(calls)))
 
 
 async def flooded(scene: Scene) -> None:

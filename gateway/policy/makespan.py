@@ -118,6 +118,7 @@ class _Lane:
     left: int
     needs: list[tuple[_Limit, int]]
     end_us: int = 0
+    taken: int = 0
 
     def fits(self, now_us: int) -> int:
         if now_us < self.queue.opens_us:
@@ -126,6 +127,7 @@ class _Lane:
 
     def start(self, calls: int, now_us: int) -> None:
         self.left -= calls
+        self.taken += calls
         self.end_us = now_us + self.queue.response_us
         for limit, cost in self.needs:
             limit.take(calls * cost, now_us, self.queue.response_us)
@@ -162,7 +164,8 @@ def _lane(queue: Queue, calls: int, limits: Mapping[str, _Limit]) -> _Lane:
 
 def _wave(lanes: Sequence[_Lane], now_us: int) -> None:
     """Start whatever fits, in turns."""
-    active = [lane for lane in lanes if lane.left]
+    # Whose turn it is: with one slot at a time the first would have them all.
+    active = sorted((lane for lane in lanes if lane.left), key=lambda lane: lane.taken)
     while active:
         started = []
         for lane in active:

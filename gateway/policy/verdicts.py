@@ -107,8 +107,9 @@ def backlog(step: Step, facts: LaneFacts, forecast: Forecast, times: Times) -> C
         return check
     shut = facts.shut(HoldReason.RATE_LIMIT)
     if eta.p50 > times.horizon_s and shut is None:
-        ahead = f"{facts.state.waiting} calls that wait" if facts.whole else "what waits"
-        detail = f"Behind {ahead}, and what is taken of its limits, it takes about {span(eta.p50)}; "
+        waiting = facts.state.waiting if facts.whole else 0
+        ahead = f"{waiting} calls that wait" if waiting else "what others want"
+        detail = f"Behind {ahead}, and what is taken of its limits already, it takes about {span(eta.p50)}; "
         detail += f"there are {span(times.horizon_s)}."
         return Check(
             name=CheckName.BACKLOG, status=Status.FAIL, detail=detail, action=f"sluice lanes show {facts.target}"

@@ -56,6 +56,12 @@ def test_what_waits_in_the_lane_goes_first_and_other_lanes_take_turns() -> None:
     assert end(queue(30, limit), limit, others=(queue(5, limit),)) == pytest.approx(3 * 1.1 + 0.1)
 
 
+def test_turns_are_taken_also_where_one_slot_is_given_at_a_time() -> None:
+    limit = supply(most=1)
+    assert end(queue(20, limit), limit, others=(queue(40, limit),)) == pytest.approx(1.1 * 39, rel=0.06)
+    assert end(queue(20, limit), limit, others=(queue(40, limit), queue(5, limit))) == pytest.approx(1.1 * 44, rel=0.06)
+
+
 def test_without_a_limit_all_start_at_once_and_a_closed_lane_later() -> None:
     assert end(queue(10_000)) == pytest.approx(0.1)
     assert end(queue(1, opens_us=3 * S)) == pytest.approx(3.1)

@@ -255,6 +255,16 @@ DEFECTS: dict[str, Defect] = {
         says="Behind 60 calls",
         action="sluice lanes show crm.echo",
     ),
+    "others want the same limit": Defect(
+        works=False,
+        limits="{rate: 1/s}",
+        step={**ECHO, "count": 20},
+        prepare=lambda scene: waits(scene, 40, "crm.big", bytes=1),
+        plan={"duration_s": 30},
+        names="backlog",
+        says="Behind what others want",
+        action="sluice lanes show crm.echo",
+    ),
     "queue flooded": Defect(
         works=False,
         prepare=flooded_and_alive,

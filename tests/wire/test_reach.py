@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from connectors.declared import Egress
 from connectors.exchange import Fault
 from connectors.reach import Reach
+from tests.certificates import self_signed
 from tests.tiny_vendor import listening
 
 pytestmark = pytest.mark.wire
@@ -68,6 +70,20 @@ async def test_a_server_that_speaks_no_tls_is_said_to() -> None:
             f"https://127.0.0.1:{port}", PRIVATE
         )
     assert found.fault is Fault.TLS
+
+
+async def test_a_certificate_must_be_vouched_for_and_a_slow_end_is_no_failure(tmp_path: Path) -> None:
+    async def hangs(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    context, loop = self_signed(tmp_path), asyncio.get_running_loop()
+    trusting = Reach(loop.time, ssl.create_default_context(cafile=tmp_path / "certificate.pem"))
+    async with listening(hangs, context) as port:
+        began = loop.time()
+        found, _ = await trusting.look(f"https://localhost:{port}", PRIVATE)
+        assert (found.fault, "certificate is good" in found.detail, loop.time() - began < 2) == (None, True, True)
+        found, _ = await reach().look(f"https://localhost:{port}", PRIVATE)
+        assert (found.fault, "self-signed" in found.detail) == (Fault.TLS, True)
 
 
 async def test_a_failure_is_looked_at_again_sooner_than_a_success() -> None:
