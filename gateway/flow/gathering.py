@@ -249,17 +249,23 @@ def _closings(
         for use in operation.uses
     }
     found = [one for one in closed if one.key in gates or one.key in limits]
-    held = state.held
-    if held is not None and held.limit is None and held.key in limits and held.detail == "forgotten":
-        lost = "Redis lost its state, and nobody knows what was sent"
-        found.append(Closing(key=held.key, reason=HoldReason.RATE_LIMIT, detail=lost, until_us=held.until_us))
-    return [
+    shut = [
         Shut(
             reason=one.reason,
             detail=one.detail,
-            left_s=None if one.until_us is None else max(0.0, (one.until_us - now_us) / 1_000_000),
+            left_s=_left_s(one.until_us, now_us),
             target=gate_target(one.key) if one.key in gates else limits[one.key],
             limit=limits.get(one.key),
         )
         for one in found
     ]
+    held = state.held
+    if held is not None and held.limit is None and held.key in limits and held.detail == "forgotten":
+        name, lost = limits[held.key], "Redis lost its state, and nobody knows what was sent"
+        left_s = _left_s(held.until_us, now_us)
+        shut.append(Shut(reason=HoldReason.RATE_LIMIT, detail=lost, left_s=left_s, target=name, limit=name))
+    return shut
+
+
+def _left_s(until_us: int | None, now_us: int) -> float | None:
+    return None if until_us is None else max(0.0, (until_us - now_us) / 1_000_000)
