@@ -18,6 +18,7 @@ from ulid import ULID
 from connectors import catalog as manifests
 from connectors.catalog import Catalog
 from connectors.pipeline import Pipeline
+from connectors.reach import Reach
 from connectors.transport import Engine
 from dlq.blobs import BlobStore
 from dlq.keys import KeyRing
@@ -40,6 +41,7 @@ from gateway.journal.calls import Calls
 from gateway.journal.database import Database, Missing
 from gateway.journal.follow import Following
 from gateway.lanes.connect import connect
+from gateway.lanes.evidence import Witness
 from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
@@ -110,6 +112,8 @@ class Gateway:
     approvals: Approvals
     history: History
     alerting: Alerting
+    witness: Witness
+    reach: Reach
 
 
 @asynccontextmanager
@@ -163,6 +167,7 @@ async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) ->
 def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters, history: History) -> Gateway:
     settings, around, lanes, catalog = common.settings, common.ambient, common.lanes, common.catalog
     echoes = Echoes()
+    witness = Witness(common.redis, common.shard)
     parts = Parts(
         queue=lanes,
         vendor=_pipeline(common, guarding, echoes),
@@ -170,7 +175,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         letter=letters.for_call,
         contracts=guarding.watch,
         quarantine=guarding.quarantine,
-        observe=_observe,
+        observe=lambda tried, state: _observe(witness, tried, state),
     )
     delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))
     intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
@@ -198,6 +203,8 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         approvals=Approvals(reviewing, around),
         history=history,
         alerting=alerting_of(common, guarding),
+        witness=witness,
+        reach=Reach(around.monotonic),
     )
 
 
@@ -223,8 +230,10 @@ def _pipeline(common: Common, guarding: Guarding, echoes: Echoes) -> Pipeline:
     )
 
 
-def _observe(tried: Tried, state: CallState | None) -> None:
+def _observe(witness: Witness, tried: Tried, state: CallState | None) -> None:
     call, outcome = tried.call, tried.outcome
+    if tried.tried and not tried.crashed:
+        witness.saw(call.lane, outcome)
     operation = call.tool.removeprefix(call.connector + ".")
     if tried.tried and tried.claim.run.tries == 0:
         wait_s = max(0, tried.started_us - call.accepted_us) / 1_000_000

@@ -14,6 +14,9 @@ from schemas.topics import GROUP
 
 log = structlog.get_logger()
 
+EVIDENCE_EVERY_S = 0.5
+"""How often a worker tells what its calls have shown of vendors."""
+
 TOKENS_EVERY_S = 5.0
 """How often credentials are looked after: a token that lives shorter is renewed by the calls that use it."""
 
@@ -58,6 +61,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="alerts", every_s=settings.alert_every, run=gateway.alerting.watch.run),
         Chore(name="webhook", every_s=min(1.0, settings.alert_every), run=gateway.alerting.webhook.run),
         Chore(name="quarantines", every_s=QUARANTINES_EVERY_S, run=gateway.guarding.quarantine.look),
+        Chore(name="evidence", every_s=EVIDENCE_EVERY_S, run=gateway.witness.flush),
         Chore(name="trim", every_s=settings.trim_every, run=trim),
     ]
 

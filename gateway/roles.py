@@ -28,6 +28,7 @@ from gateway.journal.database import Misplaced, url_of
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
+from gateway.planners import planners
 from gateway.policy.webhooks import misfit
 from gateway.settings import LOOPBACK, Settings
 from schemas.moment import microseconds, moment, stamp
@@ -145,17 +146,21 @@ async def run_api(settings: Settings) -> None:
 
 def _api_parts(gateway: Gateway) -> api.ApiParts:
     overview = Overview(gateway.redis, gateway.shard, high_bytes=gateway.settings.memory_high)
+    breakers, contracts = _breakers(gateway), _contracts(gateway, overview)
+    health, preflight = planners(gateway, overview, breakers, contracts)
     return api.ApiParts(
         intake=gateway.intake,
         status=gateway.status,
         history=gateway.history.calls,
         following=gateway.history.following,
         lanes=LaneControl(gateway.lanes, overview, gateway.catalog),
-        breakers=_breakers(gateway),
+        breakers=breakers,
         connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
-        contracts=_contracts(gateway, overview),
+        contracts=contracts,
         approvals=gateway.approvals,
         alerts=gateway.alerting.control,
+        health=health,
+        preflight=preflight,
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,

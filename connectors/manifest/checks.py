@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from connectors.manifest.build_state import unbuilt
+from connectors.manifest.health_checks import check_health
 from connectors.manifest.limit_checks import check_limits
 from connectors.manifest.operation_checks import check_operation
 from connectors.manifest.origin import allowed_host_fault, covered, host_of, is_absolute, url_fault
@@ -19,6 +20,7 @@ def check_connector(tree: dict[str, Any]) -> Iterator[Finding]:
     yield from _addresses(tree)
     yield from check_limits(tree)
     yield from rate_findings(tree)
+    yield from check_health(tree)
     operations = mapping(tree, "operations")
     for name, operation in operations.items():
         if isinstance(operation, dict):

@@ -210,6 +210,14 @@ class OperationManifest(Part):
     description: str = ""
 
 
+class Health(Part):
+    """How to find out whether the vendor is well when no call has shown it lately."""
+
+    probe: OperationName = Field(description="An operation of class safe; it is called like any other.")
+    arguments: dict[str, Any] = Field({})
+    every: DurationField = Field(Duration.parse("30s"), description="How old evidence may be before it is probed.")
+
+
 class Document(Part):
     api_version: Literal["sluice/v1"] = Field(alias="apiVersion")
 
@@ -223,6 +231,7 @@ class ConnectorManifest(Document):
     limits: dict[LimitName, LimitManifest] = Field({})
     rate_headers: RateHeaders = RateHeaders()
     defaults: Defaults = Defaults()
+    health: Health | None = None
     operations: dict[OperationName, OperationManifest] = Field(min_length=1)
 
 

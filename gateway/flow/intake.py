@@ -89,6 +89,10 @@ class Intake:
         self.refused: Callable[[Failure], None] = lambda _: None
         """Told of each refusal; whoever counts them sets it."""
 
+    def for_catalog(self, catalog: Callable[[], Catalog]) -> "Intake":
+        """Return the same for calls that are held against another catalog."""
+        return Intake(self._queue, catalog, ambient=self._ambient, terms=self._terms, letter=self._letter)
+
     async def from_bus(self, entries: Sequence[Entry]) -> None:
         """Take in a batch; when this returns, every entry is acknowledged or was dealt with before."""
         admissions: list[_Waiting] = []

@@ -6,16 +6,13 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from connectors.exchange import Fault, NotSent
 from connectors.transport import Engine
+from tests.certificates import self_signed
 from tests.tiny_vendor import OK, POLICY, Vendor, get, is_answered, listening, request, sends, vendor
 
 pytestmark = pytest.mark.wire
@@ -116,7 +113,7 @@ async def test_environment_proxies_are_ignored(engine: Engine, monkeypatch: pyte
 
 
 async def test_a_certificate_nobody_vouches_for_was_not_sent(tmp_path: Path) -> None:
-    context = _self_signed(tmp_path)
+    context = self_signed(tmp_path)
     doubting, trusting = Engine(), Engine(ssl.create_default_context(cafile=tmp_path / "certificate.pem"))
     await doubting.open()
     await trusting.open()
@@ -128,28 +125,3 @@ async def test_a_certificate_nobody_vouches_for_was_not_sent(tmp_path: Path) -> 
         assert is_answered(await trusting.send(get(f"https://localhost:{port}/"), POLICY)).body == b"{}"
         await doubting.close()
         await trusting.close()
-
-
-def _self_signed(directory: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem, private = directory / "certificate.pem", directory / "key.pem"
-    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem, private)
-    return context

@@ -21,6 +21,7 @@ from gateway.entrypoints.api import (
     elsewhere,
     history,
     lanes,
+    planners,
     probes,
 )
 from gateway.entrypoints.api.parts import ApiParts, Check
@@ -48,6 +49,7 @@ def build(parts: ApiParts) -> Litestar:
     private += contracts.ROUTES
     private += approvals.ROUTES
     private += alerts.ROUTES
+    private += planners.ROUTES
     return Litestar(
         route_handlers=[
             Router("/", guards=[auth.known], route_handlers=private),

@@ -17,6 +17,10 @@ REQUEST_EXAMPLE = {
 }
 PAUSE_EXAMPLE = {"tool": "crm.contacts.create", "reason": "import of the catalogue", "for": "30m"}
 RESUME_EXAMPLE = {"tool": "crm.contacts.create"}
+PLAN_EXAMPLE = {
+    "steps": [{"tool": "crm.contacts.create", "connection": "crm-main", "count": 200, "critical": True}],
+    "duration_s": 2700,
+}
 ATTEMPT_EXAMPLE = {
     "n": 1,
     "started": "2026-11-20T09:00:00.004000Z",
@@ -139,4 +143,5 @@ LANES: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 503)
 LANE: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 503)
 DECIDED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 408, 409, 413, 503)
 STEERED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 408, 413, 503)
+PREFLIGHT: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 408, 413, 503)
 READY: Mapping[int, ResponseSpec] = _says_no(503)

@@ -14,10 +14,17 @@ from litestar.types import ControllerRouterHandler
 from gateway.entrypoints.api.alerts import ResolveBody
 from gateway.entrypoints.api.connections import AuthorizeBody, RedeemBody, SetBody
 from gateway.entrypoints.api.contracts import JudgeBody
-from gateway.entrypoints.api.described import ATTEMPT_EXAMPLE, PAUSE_EXAMPLE, REQUEST_EXAMPLE, RESUME_EXAMPLE
+from gateway.entrypoints.api.described import (
+    ATTEMPT_EXAMPLE,
+    PAUSE_EXAMPLE,
+    PLAN_EXAMPLE,
+    REQUEST_EXAMPLE,
+    RESUME_EXAMPLE,
+)
 from gateway.entrypoints.api.history import FILTERS
 from gateway.entrypoints.api.lanes import PauseBody, ResumeBody
 from schemas.codec import encode
+from schemas.preflight import Plan
 from schemas.tool_call import ToolCallData
 
 _PATH = "/openapi.json"
@@ -57,7 +64,7 @@ def config() -> OpenAPIConfig:
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add the request body, its headers, the query parameters and where a key is needed."""
     (_, schemas) = msgspec.json.schema_components(
-        [ToolCallData, PauseBody, ResumeBody, SetBody, AuthorizeBody, RedeemBody, JudgeBody, ResolveBody],
+        [ToolCallData, PauseBody, ResumeBody, SetBody, AuthorizeBody, RedeemBody, JudgeBody, ResolveBody, Plan],
         ref_template="#/components/schemas/{name}",
     )
     document["components"]["schemas"].update(schemas)
@@ -80,7 +87,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
         _parameter("tool", "query", {"type": "string"}, "Only this tool.")
     )
-    lanes = [*_history(paths), *_lanes(paths), *_connections(paths), *_contracts(paths), *_alerts(paths)]
+    steered = [*_connections(paths), *_contracts(paths), *_alerts(paths), *_planners(paths)]
+    lanes = [*_history(paths), *_lanes(paths), *steered]
     for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"], *lanes):
         operation["security"] = [{"bearer": []}]
     return document
@@ -157,6 +165,16 @@ def _alerts(paths: dict[str, Any]) -> list[dict[str, Any]]:
     )
     resolve["requestBody"] = _body("ResolveBody", {"reason": "their status page says so"})
     return [ls, paths["/v1/alerts/{alert}"]["get"], resolve]
+
+
+def _planners(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what health and preflight take, and return them."""
+    health, preflight = paths["/v1/health"]["get"], paths["/v1/preflight"]["post"]
+    health.setdefault("parameters", []).append(
+        _parameter("connector", "query", {"type": "string"}, "Only this connector.")
+    )
+    preflight["requestBody"] = _body("Plan", PLAN_EXAMPLE)
+    return [health, preflight]
 
 
 def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from gateway.entrypoints.cli import (
     contracts,
     doctor,
     lanes,
+    planners,
     publish,
     roles,
 )
@@ -26,7 +27,7 @@ __all__ = ["Role", "Roles", "build", "lazily", "run"]
 
 _HELP = """Calls to third-party APIs for AI agents: paced, guarded, accounted for, and never blindly repeated.
 
-Exit codes: 0 ok · 1 failed · 2 usage · 3 not found · 4 key missing or wrong · 5 unavailable · 6 partial.
+Exit codes: 0 ok · 1 failed · 2 usage · 3 not found · 4 key missing or wrong · 5 unavailable or no go · 6 partial.
 
 \b
   sluice up                               everything on this machine
@@ -34,6 +35,8 @@ Exit codes: 0 ok · 1 failed · 2 usage · 3 not found · 4 key missing or wrong
   sluice publish events.jsonl             many calls
   sluice calls ls --since 30m             what happened
   sluice lanes ls                         what waits, and why
+  sluice health                           how the vendors are
+  sluice preflight crm.contacts.get:200   may this start?
   sluice doctor                           what is wrong, and the fix
 """
 
@@ -47,6 +50,7 @@ def build(given: Roles) -> typer.Typer:
     calls.register(app)
     lanes.register(app)
     breakers.register(app)
+    planners.register(app)
     publish.register(app)
     connectors.register(app)
     connections.register(app)
