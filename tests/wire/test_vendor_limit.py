@@ -247,7 +247,7 @@ async def test_a_caller_that_has_gone_leaves_its_request_open_until_the_vendor_i
     await asyncio.sleep(0.4)
     (arrival,) = vendor.arrivals()
     assert arrival.done_us is not None
-    assert arrival.done_us - arrival.mono_us >= 300_000
+    assert arrival.done_us - arrival.mono_us >= 299_000  # the timer of a loop rounds
 
 
 # ---- its precision
