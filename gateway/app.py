@@ -43,7 +43,9 @@ from gateway.lanes.signals import Signals
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
 from gateway.policy.plans import plans
+from gateway.policy.replays import only_judged
 from gateway.ports import Ambient
+from gateway.replaying import Replaying, replaying
 from gateway.settings import Settings
 from schemas.lifecycle import CallState
 from schemas.topics import Shard, Topics
@@ -84,6 +86,7 @@ class Gateway:
     alerts: Alerts
     guarding: Guarding
     approvals: Approvals
+    replaying: Replaying
 
 
 @asynccontextmanager
@@ -96,7 +99,7 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         stack.callback(asyncio.create_task(signals.listen()).cancel)
         sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
-        yield _joined(common, guarding, signals, letters)
+        yield _joined(common, guarding, signals, letters, sealer)
 
 
 async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Common:
@@ -123,7 +126,7 @@ async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) ->
     )
 
 
-def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters) -> Gateway:
+def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters, sealer: Sealer) -> Gateway:
     settings, around, lanes, catalog = common.settings, common.ambient, common.lanes, common.catalog
     parts = Parts(
         queue=lanes,
@@ -156,6 +159,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         alerts=common.alerts,
         guarding=guarding,
         approvals=Approvals(reviewing, around),
+        replaying=replaying(common, intake, sealer),
     )
 
 
@@ -185,7 +189,7 @@ def _observe(tried: Tried, state: CallState | None) -> None:
     if tried.tried and tried.claim.run.tries == 0:
         wait_s = max(0, tried.started_us - call.accepted_us) / 1_000_000
         telemetry.record_wait(call.connector, operation, wait_s=wait_s)
-    if outcome.status is not None or outcome.spends_attempt:
+    if (outcome.status is not None or outcome.spends_attempt) and not only_judged(call):
         telemetry.record_attempt(
             call.connector, operation, status=outcome.status, duration_s=outcome.duration_ms / 1000
         )

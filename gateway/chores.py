@@ -52,6 +52,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
         Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
         Chore(name="reviews", every_s=settings.beat_every, run=gateway.approvals.expire),
+        Chore(name="replays", every_s=settings.beat_every / 4, run=gateway.replaying.runner.tick),
         Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
         Chore(name="trim", every_s=settings.trim_every, run=trim),
     ]

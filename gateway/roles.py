@@ -128,6 +128,8 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
         contracts=_contracts(gateway, overview),
         approvals=gateway.approvals,
+        letters=gateway.replaying.letters,
+        replays=gateway.replaying.control,
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,

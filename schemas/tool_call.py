@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from schemas.effect import OperationClass
+from schemas.effect import Effect, OperationClass
 
 TENANT = "default"
 """The one tenant of an installation without tenants."""
@@ -39,11 +39,16 @@ class ToolCallData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reservation: str | None = None
 
 
+def replay_key(letter: str, count: int) -> str:
+    """Return the key of the n-th replay of a letter; no event, whose source is never empty, and no given key has the same."""
+    return SEPARATOR.join(("", "replay", letter, str(count)))
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a call came in, enough to find it there again."""
 
     engine: str
-    """`redis`, `kafka` or `http`."""
+    """`redis`, `kafka`, `http`, or `replay`, which has the operator as its stream."""
     stream: str | None = None
     entry: str | None = None
 
@@ -55,7 +60,34 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+class Ran(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a vendor that is judged and delivered again without asking the vendor."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a call knows of the letter that it replays."""
+
+    replay: str
+    """The replay that it belongs to."""
+    by: str
+    """The operator who started it."""
+    call: str
+    """The call that left the letter."""
+    effect: Effect
+    """What was known of the effect before."""
+    first_us: int
+    """When the vendor first may have seen the vendor key; 0: never."""
+    patched: bool = False
+    """Its arguments are not those of the letter, and its vendor key is its own."""
+    ran: Ran | None = None
+    """It ran before: this answer is judged again, and nothing is sent."""
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An accepted call. Everything a worker, a result or a letter needs; nothing in it ever changes."""
 
     id: str
@@ -84,8 +116,11 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
     origin: Origin
     replay_of: str | None = None
+    """The letter."""
     root: str | None = None
+    """The first letter of its chain."""
     generation: int = 0
+    replayed: Replayed | None = None
 
     @property
     def lane(self) -> str:

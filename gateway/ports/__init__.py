@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from schemas.effect import Effect
+from schemas.letter import Moved, Opened, Taking
 from schemas.lifecycle import CallState, HoldReason
 from schemas.review import Review
 
@@ -34,6 +35,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What it takes of limits whose cost differs from call to call."""
     entry: str | None = None
     review: Review | None = None
+    takes: Taking | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True, tag="admitted"):
@@ -84,7 +86,14 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     entry: str
 
 
-Answer = Admitted | Duplicate | Conflict | Full | Heavy | Flooded | Late | Seen
+class Barred(msgspec.Struct, frozen=True, tag="barred"):
+    """The letter that the call would replay is not open, or its replay does not run."""
+
+    because: str
+    """The letter's status, or `halted`."""
+
+
+Answer = Admitted | Duplicate | Conflict | Full | Heavy | Flooded | Late | Seen | Barred
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,6 +104,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     events: list[str]
     result: str | None = None
     letter: str | None = None
+    opens: Opened | None = None
     id: str | None = None
     answer_ttl_s: int = 0
 
@@ -224,6 +234,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lessons: list[Lesson] | None = None
     result: str | None = None
     letter: str | None = None
+    opens: Opened | None = None
+    moves: Moved | None = None
     due_us: int | None = None
     attempts: int | None = None
     tries: int | None = None
@@ -301,40 +313,6 @@ class LaneState:
     """When the last of those that wait will start."""
     held: Held | None
     budgets: tuple[Budget, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
-    """Why a gate or a limit is closed, and until when."""
-
-    key: str
-    reason: HoldReason
-    detail: str
-    until_us: int | None
-    """None: until somebody acts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What the queue holds, and the memory it takes."""
-
-    calls: int
-    """That have not ended."""
-    call_bytes: int
-    memory_bytes: int
-    memory_high_bytes: int
-    """The mark above which nothing new is taken; 0: there is none."""
-    flooded: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gauges:
-    """What monitoring is told of the queue."""
-
-    load: Load
-    calls: dict[str, int]
-    """Calls that have not ended, by connector."""
-    closed: list[Closing]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,12 @@ from gateway.entrypoints.api import (
     calls,
     connections,
     contracts,
+    dead_letters,
     document,
     elsewhere,
     lanes,
     probes,
+    replays,
 )
 from gateway.entrypoints.api.parts import ApiParts, Check
 from gateway.entrypoints.api.problems import MEDIA_TYPE, Kind, Problem, ProblemError, headers, plain, refused
@@ -43,6 +45,8 @@ def build(parts: ApiParts) -> Litestar:
     private += connections.ROUTES
     private += contracts.ROUTES
     private += approvals.ROUTES
+    private += dead_letters.ROUTES
+    private += replays.ROUTES
     return Litestar(
         route_handlers=[
             Router("/", guards=[auth.known], route_handlers=private),

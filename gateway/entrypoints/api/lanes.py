@@ -18,7 +18,7 @@ from gateway.entrypoints.api.problems import FieldError, Kind, Problem, ProblemE
 from gateway.flow.lane_control import Nowhere, Page, Target, Unfit, Wanted, target_of
 from gateway.flow.lane_view import LaneView, view
 from gateway.policy import scope
-from gateway.ports import Load
+from gateway.ports.load import Load
 from schemas.moment import moment, stamp
 
 MOST_CURSOR = 2**64 - 1

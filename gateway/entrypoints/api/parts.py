@@ -11,10 +11,13 @@ from gateway.flow.approvals import Approvals
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl
+from gateway.flow.dead_letters import DeadLetters
 from gateway.flow.intake import Intake
 from gateway.flow.lane_control import LaneControl
+from gateway.flow.replay_control import ReplayControl
 from gateway.flow.status import Status
-from gateway.ports import Ambient, Gauges
+from gateway.ports import Ambient
+from gateway.ports.load import Gauges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class ApiParts:
     connections: ConnectionControl
     contracts: ContractControl
     approvals: Approvals
+    letters: DeadLetters
+    replays: ReplayControl
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]
