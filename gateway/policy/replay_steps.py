@@ -49,13 +49,13 @@ def canary_of(letters: int) -> int:
 def step(plan: ReplayPlan, items: Sequence[ReplayItem], progress: Mapping[str, Progress]) -> Step:
     """Decide from what is kept alone, so that whoever takes over decides alike."""
     chosen = [item for item in items if item.action != Action.EXCLUDED]
-    why = _hopeless(plan, chosen, progress)
-    if why is not None:
-        return Stop(why)
     left = [item for item in chosen if item.letter not in progress]
     under_way = sum(one.status == LetterStatus.REPLAYING for one in progress.values())
     if not left:
         return Send(()) if under_way else Done()
+    why = _hopeless(plan, chosen, progress)
+    if why is not None:
+        return Stop(why)
     canary = [item for item in chosen[: plan.canary] if item.letter not in progress]
     if canary:
         return Send(tuple(canary[: max(0, AT_ONCE - under_way)]))
@@ -81,7 +81,7 @@ def _hopeless(plan: ReplayPlan, chosen: Sequence[ReplayItem], progress: Mapping[
         return f"{len(again)} letters failed again as before ({again[-1].fingerprint})"
     first = {item.letter for item in chosen[: plan.canary]}
     broken = sum(item.letter in first for item in failed) if plan.forgiven == 0 else 0
-    if broken > min(CANARY_MAY_FAIL, plan.canary - 1):
+    if broken > min(CANARY_MAY_FAIL, max(0, plan.canary - 1)):
         return f"{broken} of the first {plan.canary} failed"
     return None
 

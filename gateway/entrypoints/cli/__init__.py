@@ -14,9 +14,11 @@ from gateway.entrypoints.cli import (
     connections,
     connectors,
     contracts,
+    dlq,
     doctor,
     lanes,
     publish,
+    replays,
     roles,
 )
 from gateway.entrypoints.cli.roles import Role, Roles, lazily
@@ -50,6 +52,8 @@ def build(given: Roles) -> typer.Typer:
     connections.register(app)
     contracts.register(app)
     approvals.register(app)
+    dlq.register(app)
+    replays.register(app)
     doctor.register(app)
     return app
 
