@@ -31,10 +31,10 @@ class LetterState(msgspec.Struct, frozen=True, kw_only=True):
     """A letter that is not over, as the scripts keep it; it is forgotten when it is."""
 
     status: LetterStatus
-    call: str | None
+    call: str | None = None  # a script drops what is nil
     """The call that left it; None: it was no call."""
     effect: Effect
-    op_class: OperationClass | None
+    op_class: OperationClass | None = None
     root: str
     """The first letter of a chain of replays."""
     generation: int

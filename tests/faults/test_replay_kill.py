@@ -49,7 +49,7 @@ def letters_of_every_kind(books: "Redis", vendor: VendorProcess) -> int:
     for number in range(EACH):
         for tool, arguments in (
             ("contacts.create", {"email": f"lost{number}@b.c"}),
-            ("contacts.update", {"id": f"c{number}", "email": "a@b.c"}),
+            ("contacts.update", {"id": f"c{number}", "email": f"u{number}@b.c"}),
             ("messages.send", {"ref": f"lost{number}", "text": "hi"}),
             ("messages.send", {"ref": f"no{number}", "text": "hi"}),
             ("orders.create", {"ref": f"no{number}", "item": "i"}),

