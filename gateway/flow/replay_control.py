@@ -1,5 +1,6 @@
 """Replays from above: plan one from a selection, look at it, start, pause, resume and cancel it. Sends nothing itself."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ MOST_LETTERS = 10_000
 
 MOST_REASON = 500
 PAGE = 500
+TOGETHER = 32
+"""Letters that are looked at together."""
+
 PATCH = "replay.patch"
 
 _S = ReplayState
@@ -88,13 +92,13 @@ class ReplayControl:
         letters = await self._selected(asked)
         replay = self._parts.ambient.new_id()
         wish = Wish(replay=replay, by=by, deadline=asked.deadline, patch=asked.patch)
-        items = []
-        for letter in letters:
-            looked = await self._parts.cases.look(letter, wish)
-            if looked is None and asked.ids is not None:
-                raise Nowhere("/ids", f"there is no dead letter {letter[:64]}")
-            if looked is not None:
-                items.append(looked.item())
+        items: list[ReplayItem] = []
+        for at in range(0, len(letters), TOGETHER):
+            some = letters[at : at + TOGETHER]
+            looked = await asyncio.gather(*(self._parts.cases.look(letter, wish) for letter in some))
+            if asked.ids is not None and None in looked:
+                raise Nowhere("/ids", f"there is no dead letter {some[looked.index(None)][:64]}")
+            items += [one.item() for one in looked if one is not None]
         plan = self._plan(replay, asked, items, by)
         await self._parts.store.save(plan, items)
         return await self._whole(plan)

@@ -100,7 +100,7 @@ class LetterScan:
         (state,) = await self._states.states([letter])
         if state is not None and state.entry:
             entries = await self._redis.xrange(self._topics.letters, min=state.entry, max=state.entry)
-            return _event(entries[0][1][FIELD.encode()]).data if entries else None
+            return _read(entries[0][1]) if entries else None
         return await self._by_time(letter)
 
     async def _by_time(self, letter: str) -> DeadLetter | None:
@@ -112,9 +112,9 @@ class LetterScan:
         for _ in range(MOST_LOOKED // CHUNK):
             entries = await self._redis.xrange(self._topics.letters, min=at, max=last, count=CHUNK)
             for _, fields in entries:
-                if letter.encode() in fields[FIELD.encode()]:
-                    found = _event(fields[FIELD.encode()]).data
-                    if found.identity.dl_id == letter:
+                if letter.encode() in fields.get(FIELD.encode(), b""):
+                    found = _read(fields)
+                    if found is not None and found.identity.dl_id == letter:
                         return found
             if len(entries) < CHUNK:
                 return None
@@ -126,12 +126,12 @@ class LetterScan:
         over: dict[str, dict[str, Any]] | None = None
         for _ in range(MOST_LOOKED // CHUNK):
             entries = await self._redis.xrevrange(self._topics.letters, max=at, count=CHUNK)
-            records = [_event(fields[FIELD.encode()]).data for _, fields in entries]
-            states = await self._states.states([record.identity.dl_id for record in records])
+            found = [(text(entry), record) for entry, fields in entries if (record := _read(fields)) is not None]
+            states = await self._states.states([record.identity.dl_id for _, record in found])
             if over is None and None in states:
                 over = await self._over()
-            for (entry, _), record, state in zip(entries, records, states, strict=True):
-                yield text(entry), standing(row_of(record), state, (over or {}).get(record.identity.dl_id))
+            for (entry, record), state in zip(found, states, strict=True):
+                yield entry, standing(row_of(record), state, (over or {}).get(record.identity.dl_id))
             if len(entries) < CHUNK:
                 return
             at = f"({text(entries[-1][0])}"
@@ -150,6 +150,14 @@ class LetterScan:
                 break
             at = f"({text(entries[-1][0])}"
         return found
+
+
+def _read(fields: dict[bytes, bytes]) -> DeadLetter | None:
+    """Read one entry; what somebody else wrote there is no letter."""
+    try:
+        return _event(fields.get(FIELD.encode(), b"")).data
+    except msgspec.DecodeError:
+        return None
 
 
 def row_of(record: DeadLetter) -> LetterRow:

@@ -25,7 +25,7 @@ def declared(vendor: VendorProcess, folder: Path, change: Callable[[str], str] =
     return change(text) + people(
         folder,
         {"one": "crm.*", "other": "crm.*"},
-        {WHO: "operator", "second": "operator", "guest": "viewer", "boss": "approver"},
+        {WHO: "operator", "second": "operator", "guest": "viewer", "third": "approver", "boss": "operator, approver"},
     )
 
 

@@ -291,10 +291,12 @@ async def test_a_replayed_call_of_an_operation_with_an_approval_waits_for_somebo
         done = await ended(gateway, made["replay"])
         assert done["progress"]["open"] == 1, done
         assert vendor.counts().effects.get("messages.send", {}) == {}
-        made = await plan(gateway, ids=[over["error"]["dead_letter"]])
+        made = await plan(gateway, who="boss", ids=[over["error"]["dead_letter"]])
         await asyncio.sleep(0.4)
         (waits,) = (await gateway.http.get("/v1/approvals", headers=bearer("boss"))).json()["approvals"]
-        await gateway.http.post(f"/v1/approvals/{waits['call']}/approve", json={}, headers=bearer("boss"))
+        yes = f"/v1/approvals/{waits['call']}/approve"
+        assert_problem(await gateway.http.post(yes, json={}, headers=bearer("boss")), 403, "ingest.scope")
+        assert (await gateway.http.post(yes, json={}, headers=bearer("third"))).status_code == 200
         assert (await ended(gateway, made["replay"]))["progress"]["replayed_ok"] == 1
         assert vendor.counts().effects_by_ref["messages.send"] == {"a": 1}
 
@@ -323,3 +325,45 @@ async def test_a_safe_operation_is_read_again(gateway: Served, vendor: VendorPro
     one = await letter(gateway, GET, {"id": "c1"})
     vendor.script("contacts.get", Behaviour(do=Kind.STATUS, status=200, body={"id": "c1"}, forever=True))
     assert (await replayed(gateway, one))["progress"]["replayed_ok"] == 1
+
+
+async def test_a_key_that_the_vendor_may_have_forgotten_is_not_used_again_not_even_by_a_call_that_waited(
+    redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess
+) -> None:
+    text = declared(vendor, tmp_path, lambda text: text.replace("window: 24h", "window: 4s"))
+    async with served(redis_url, tmp_path / "data", text, beat_every=0.1) as gateway:
+        vendor.script("contacts.create", RAN_AND_LOST)
+        one = await letter(gateway, CREATE, {"email": "a@b.c"})
+        vendor.script("contacts.create")
+        arrivals = vendor.counts().arrivals
+        await gateway.http.post("/v1/lanes/pause", json={"tool": CREATE, "reason": "x"}, headers=bearer(WHO))
+        made = await plan(gateway, ids=[one])
+        assert made["calls"] == 1
+        await asyncio.sleep(3.2)  # the window of three seconds, less the time an attempt may take, is over
+        await gateway.http.post("/v1/lanes/resume", json={"tool": CREATE}, headers=bearer(WHO))
+        over = await ended(gateway, made["replay"])
+        assert over["progress"]["replayed_failed"] == 1
+        successor = await show(gateway, over["letters"][0]["successor"])
+        assert successor["effect"] == "unknown"
+        assert "forgotten" in successor["record"]["failure"]["message"]
+        over = await replayed(gateway, successor["letter"])
+        assert (over["excluded"], "forgotten" in over["actions"][0]["reason"]) == (1, True)
+        assert vendor.counts().arrivals == arrivals
+
+
+async def test_a_failure_of_a_replay_does_not_forget_that_the_call_may_have_run(
+    gateway: Served, vendor: VendorProcess
+) -> None:
+    vendor.script("contacts.create", RAN_AND_LOST)
+    one = await letter(gateway, CREATE, {"email": "a@b.c"})
+    vendor.script("contacts.create", BROKEN)
+    over = await replayed(gateway, one)
+    successor = await show(gateway, over["letters"][0]["successor"])
+    assert successor["effect"] == "unknown"
+    assert successor["record"]["effect"]["evidence"] == "earlier_attempt"
+    over = await replayed(gateway, successor["letter"], patch=[{"op": "replace", "path": "/email", "value": "x@b.c"}])
+    assert over["excluded"] == 1
+    vendor.script("contacts.create")
+    assert (await replayed(gateway, successor["letter"]))["progress"]["replayed_ok"] == 1
+    assert vendor.counts().effects_total == 1
+    assert len({arrival.key for arrival in vendor.arrivals("contacts.create")}) == 1

@@ -35,6 +35,9 @@ Letter = Annotated[str, typer.Argument(help="The letter's id.", metavar="LETTER"
 
 LOOK_EVERY_S = 0.5
 
+PLAN_S = 120.0
+"""Seconds that planning may take: each letter is opened and judged."""
+
 
 def register(several: typer.Typer) -> None:
     """Add both to `dlq`."""
@@ -97,7 +100,7 @@ def edit(
 def _run(body: dict[str, Any], *, dry_run: bool, yes: bool, wait: bool, output: Format | None) -> None:
     from gateway.entrypoints.cli import client  # noqa: PLC0415
 
-    _, plan = client.ask("POST", "/v1/replays", body={**body, "dry_run": True})
+    _, plan = client.ask("POST", "/v1/replays", body={**body, "dry_run": True}, wait_s=PLAN_S)
     name = plan["replay"]
     if dry_run or plan["total"] == plan["excluded"]:
         show(plan, output)
