@@ -13,6 +13,7 @@ from gateway.policy.replay_steps import AT_ONCE, Done, Send, Stop, canary_of, pa
 from schemas.effect import REPEATABLE, Effect, OperationClass
 from schemas.letter import FINAL, LetterStatus
 from schemas.replay import Progress, ReplayItem, ReplayPlan, ReplayState
+from schemas.tool_call import ToolCallData, derived_key, replay_key
 from tests.examples import operation
 
 CASE = Case(
@@ -81,6 +82,14 @@ def test_only_what_did_not_run_may_be_patched(effect: Effect, op_class: Operatio
     verdict = judge(replace(CASE, effect=effect, op_class=op_class, declared=op_class, patched=True))
     assert (verdict.action is Action.CALL) == (effect is Effect.NOT_EXECUTED)
     assert verdict.action is not Action.REVALIDATE
+
+
+@pytest.mark.parametrize("source", ["replay", "\x1freplay", "%1Freplay"])
+def test_no_event_can_take_the_place_of_a_replay(source: str) -> None:
+    assert derived_key(source, "L\x1f1") != replay_key("L", 1)
+    assert derived_key(source, "replay\x1fL\x1f1") != replay_key("L", 1)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"tool": "t", "arguments": {}, "idempotency_key": replay_key("L", 1)}, ToolCallData)
 
 
 def item(letter: str, action: Action = Action.CALL) -> ReplayItem:

@@ -367,3 +367,20 @@ async def test_a_failure_of_a_replay_does_not_forget_that_the_call_may_have_run(
     assert (await replayed(gateway, successor["letter"]))["progress"]["replayed_ok"] == 1
     assert vendor.counts().effects_total == 1
     assert len({arrival.key for arrival in vendor.arrivals("contacts.create")}) == 1
+
+
+async def test_a_replay_takes_its_share_of_a_lane_and_no_more(
+    redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess
+) -> None:
+    limits = "limits: {core: {rate: 20/s, per: connector}}\ndefaults: {limits: {core: 1}, "
+    text = declared(vendor, tmp_path, lambda text: text.replace("defaults: {", limits))
+    async with served(redis_url, tmp_path / "data", text, beat_every=0.1) as gateway:
+        vendor.script("messages.send", BROKEN)
+        await asyncio.gather(*(letter(gateway, SEND, {"ref": f"r{number}", "text": "hi"}) for number in range(12)))
+        vendor.reset()
+        made = await plan(gateway, filter={}, share=0.25, canary=0)
+        (lane,) = made["lanes"]
+        assert (lane["pace_per_s"], lane["eta_s"]) == (5.0, 2.4)
+        over = await ended(gateway, made["replay"])
+        assert over["progress"]["replayed_ok"] == 12, over
+        assert vendor.window(1.0) <= 7  # five a second, and one at either edge
