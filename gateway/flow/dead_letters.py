@@ -11,7 +11,7 @@ from dlq.opening import Unseal
 from gateway.flow import letter_moves
 from gateway.flow.lane_target import Nowhere, Unfit
 from gateway.ports import Ambient
-from gateway.ports.letters import LetterBook, LetterChange, LetterFilter, LetterGroup, LetterIndex, LetterPage
+from gateway.ports.letters import Became, LetterBook, LetterChange, LetterFilter, LetterGroup, LetterIndex, LetterPage
 from schemas.dead_letter import DeadLetter
 from schemas.effect import Effect
 from schemas.letter import LetterState, LetterStatus
@@ -45,6 +45,7 @@ class Shown:
 
     record: DeadLetter
     state: LetterState | None
+    became: Became | None
 
 
 class Taken(ValueError):  # noqa: N818 - a situation
@@ -80,7 +81,8 @@ class DeadLetters:
         if record is None:
             raise Nowhere("", f"there is no dead letter {letter[:64]}")
         (state,) = await self._parts.book.states([letter])
-        return Shown(record=record, state=state)
+        became = await self._parts.index.became(letter) if state is None else None
+        return Shown(record=record, state=state, became=became)
 
     async def open(self, letter: str, *, by: str) -> dict[str, Any]:
         """Return the sealed parts of one in clear, and note who saw them; raises `Nowhere` and `UnsealError`."""

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 
 from gateway.lanes.queue import Lanes
 from gateway.lanes.replies import text
-from gateway.ports.letters import LetterChange, LetterFilter, LetterGroup, LetterPage, LetterRow, Told
+from gateway.ports.letters import Became, LetterChange, LetterFilter, LetterGroup, LetterPage, LetterRow, Told
 from schemas.dead_letter import DeadLetter
-from schemas.letter import CHANGED, LetterState, LetterStatus
+from schemas.letter import CHANGED, FINAL, LetterState, LetterStatus
 from schemas.moment import microseconds
 from schemas.topics import FIELD, Shard, Topics
 
@@ -102,6 +102,18 @@ class LetterScan:
             entries = await self._redis.xrange(self._topics.letters, min=state.entry, max=state.entry)
             return _read(entries[0][1]) if entries else None
         return await self._by_time(letter)
+
+    async def became(self, letter: str) -> Became | None:
+        """Return what became of one that is over; None: that is no longer told."""
+        told = (await self._over()).get(letter)
+        if told is None or told["status"] not in FINAL:
+            return None
+        return Became(
+            status=LetterStatus(told["status"]),
+            by=told.get("by"),
+            reason=told.get("reason"),
+            replay=told.get("replay"),
+        )
 
     async def _by_time(self, letter: str) -> DeadLetter | None:
         """Look where a letter of this id must lie: ids begin with their time."""

@@ -103,6 +103,16 @@ class Told:
     stands: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Became:
+    """What became of a letter that is over."""
+
+    status: LetterStatus
+    by: str | None
+    reason: str | None
+    replay: str | None
+
+
 class LetterIndex(Protocol):
     """Finds letters and reads them."""
 
@@ -114,6 +124,9 @@ class LetterIndex(Protocol):
 
     async def record(self, letter: str) -> DeadLetter | None:
         """Return one whole; None: it is not known."""
+
+    async def became(self, letter: str) -> Became | None:
+        """Return what became of one that is over; None: that is no longer told."""
 
 
 class LetterBook(Protocol):

@@ -135,7 +135,7 @@ async def test_keys_are_remembered_while_a_letter_of_their_chain_is_open_and_a_d
     over = await replayed(gateway, one)
     assert await books.ttl(scope) == -1  # its successor is open
     successor = over["letters"][0]["successor"]
-    assert (await say(gateway, successor, "resolve", outcome="done", reason="by hand")).json()["status"] == "closed"
+    assert (await say(gateway, successor, "resolve", outcome="done", reason="by hand")).json()["status"] == "resolved"
     for key in await books.keys("*:idem:*"):
         assert 0 < await books.ttl(key) <= 86_400
     assert await books.hlen("{s0}:letters") == 0
@@ -200,7 +200,7 @@ async def test_the_commands_resolve_and_discard(gateway: Served, vendor: VendorP
     ran = await sluice("dlq", "resolve", first, "--not-done", "--reason", "asked them")
     assert (ran.code, ran.data["status"], ran.data["effect"]) == (0, "open", "not_executed"), ran.err
     assert f"next: sluice dlq replay {first} --dry-run" in ran.err
-    assert (await sluice("dlq", "resolve", second, "--done", "--reason", "seen")).data["status"] == "closed"
+    assert (await sluice("dlq", "resolve", second, "--done", "--reason", "seen")).data["status"] == "resolved"
     assert (await sluice("dlq", "discard", first, "--reason", "not needed")).code == 0
     assert (await sluice("dlq", "discard", first, "--reason", "not needed")).code == 1
     assert (await sluice("dlq", "resolve", first, "--reason", "x")).code == 2

@@ -52,7 +52,7 @@ async def test_what_did_not_run_is_called_once_under_its_own_key(gateway: Served
     counts = vendor.counts()
     assert sum(counts.effects["contacts.create"].values()) == 1
     assert len({arrival.key for arrival in vendor.arrivals("contacts.create")}) == 1
-    assert (await show(gateway, one))["status"] == "closed"
+    assert (await show(gateway, one))["status"] == "replayed_ok"
     again = await gateway.http.post(
         "/v1/calls",
         json={"tool": CREATE, "arguments": {"email": "a@b.c"}, "session": "s-1", "idempotency_key": "k-1"},
@@ -73,7 +73,7 @@ async def test_what_ran_is_only_judged_again_and_delivered_once_its_contract_fit
     successor = await show(gateway, over["letters"][0]["successor"])
     lifecycle = successor["record"]["lifecycle"]
     assert (successor["effect"], lifecycle["parent_id"], lifecycle["generation"]) == ("executed", first, 1)
-    assert (await show(gateway, first))["status"] == "closed"
+    assert (await show(gateway, first))["status"] == "replayed_failed"
     text = declared(vendor, tmp_path, lambda text: text.replace("required: [id], properties: {id", "properties: {id"))
     async with served(redis_url, tmp_path / "data", text, beat_every=0.1) as mended:
         over = await replayed(mended, successor["letter"], second)
@@ -118,7 +118,7 @@ async def test_a_person_says_whether_it_ran_and_only_what_did_not_is_called(
     assert_problem(await say(gateway, lost, "resolve", outcome="not_done", reason=" "), 400, None)
     assert_problem(await say(gateway, lost, "resolve", "guest", outcome="not_done", reason="x"), 403, "ingest.scope")
     assert_problem(await say(gateway, lost, "resolve", "one", outcome="not_done", reason="x"), 403, "ingest.scope")
-    assert (await say(gateway, ran, "resolve", outcome="done", reason="they have it")).json()["status"] == "closed"
+    assert (await say(gateway, ran, "resolve", outcome="done", reason="they have it")).json()["status"] == "resolved"
     decided = (await say(gateway, lost, "resolve", outcome="not_done", reason="asked them")).json()
     assert (decided["status"], decided["effect"], decided["decided_by"]) == ("open", "not_executed", WHO)
     assert_problem(await say(gateway, lost, "resolve", outcome="not_done", reason="again"), 409, None)

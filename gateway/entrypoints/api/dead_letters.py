@@ -92,6 +92,7 @@ class LetterRecord(msgspec.Struct, frozen=True, kw_only=True):
     status: LetterStatus
     effect: Effect
     decided_by: str | None
+    reason: str | None
     replay: str | None
     record: DeadLetter
     opened: dict[str, Any] | None
@@ -281,13 +282,16 @@ def _group(one: LetterGroup) -> GroupView:
 
 
 def _record(shown: Shown, opened: dict[str, Any] | None = None) -> LetterRecord:
-    record, state = shown.record, shown.state
+    record, state, became = shown.record, shown.state, shown.became
+    status = became.status if became else LetterStatus.CLOSED
+    told = state or became
     return LetterRecord(
         letter=record.identity.dl_id,
-        status=state.status if state else LetterStatus.CLOSED,
+        status=state.status if state else status,
         effect=state.effect if state else record.effect.state,
-        decided_by=state.by if state else None,
-        replay=state.replay if state else None,
+        decided_by=told.by if told else None,
+        reason=became.reason if became else None,
+        replay=told.replay if told else None,
         record=record,
         opened=opened,
     )
