@@ -50,6 +50,7 @@ def replaying(common: Common, intake: Intake, seal: Sealer, index: LetterIndex |
                 take_in=intake.from_replay,
                 pace=lambda tool, share: pace(catalog().operation(tool), share),
                 ambient=around,
+                lease_ms=int(settings.dead_after * 1000),
             )
         ),
     )

@@ -26,7 +26,6 @@ from schemas.replay import ReplayItem, ReplayPlan, ReplayState
 log = structlog.get_logger()
 
 RUNNER = "the runner"
-LEASE_MS = 5_000
 KEPT_PLANNED_S, KEPT_ENDED_S = 86_400, 7 * 86_400
 """How long a plan that nobody started, and a replay that is over, can be looked at."""
 
@@ -45,6 +44,8 @@ class Parts:
     pace: Callable[[str, float], float]
     """Letters a second of a tool, at a share."""
     ambient: Ambient
+    lease_ms: int
+    """How long the others wait for a runner that gives no sign of life."""
 
 
 class ReplayRunner:
@@ -60,7 +61,7 @@ class ReplayRunner:
     async def tick(self) -> None:
         """Move every running replay one step on, if it is this process's turn."""
         store, ambient = self._parts.store, self._parts.ambient
-        if not await store.lead(ambient.worker, LEASE_MS):
+        if not await store.lead(ambient.worker, self._parts.lease_ms):
             self._items.clear()
             self._purse.clear()
             return

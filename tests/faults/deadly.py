@@ -27,6 +27,9 @@ STEPS: dict[str, tuple[type, str]] = {
 }
 """What can be interrupted, before and after."""
 
+RARE: dict[str, tuple[type, str]] = {"replay": (intake.Intake, "from_replay")}
+"""Steps that most loads never get to."""
+
 POINTS = [f"{when} {step}" for step in STEPS for when in ("before", "after")]
 
 POISON = b"this event kills its reader"
@@ -40,7 +43,7 @@ def die() -> None:
 def arm(point: str, nth: int) -> None:
     """Wrap the step so that its n-th time is the last thing this process does."""
     when, step = point.split()
-    owner, name = STEPS[step]
+    owner, name = (STEPS | RARE)[step]
     whole: Callable[..., Awaitable[Any]] = getattr(owner, name)
     left = [nth]
 

@@ -17,7 +17,8 @@ from tests.vendor.script import Behaviour, Kind
 pytestmark = pytest.mark.faults
 
 EACH = 10
-KILLS = 5
+POINTS = ("after replay", "after send", "before replay", "before settle", "before send", "after claim")
+"""Where each victim in turn is killed, the third time it gets there; who starts a letter's call is the runner."""
 FOREVER: dict[str, Any] = {"forever": True}
 LOST = Behaviour(do=Kind.RESET, executes=True, **FOREVER)
 CHANGED = Behaviour(do=Kind.STATUS, status=201, executes=True, body={"identifier": "c"}, **FOREVER)
@@ -113,12 +114,9 @@ def test_a_replay_under_sigkill_sends_each_letter_once(
     plans = [ask(port, "POST", "/v1/replays", {"filter": {}, "stop_after": 100, "share": 1.0}) for _ in range(2)]
     assert (plans[0]["total"], plans[0]["revalidations"], plans[0]["excluded"]) == (made, EACH, EACH)
     first.kill()
-    for victim in range(KILLS):
-        deadly = workers.start(
-            ("after send", "before settle", "after enqueue", "before send", "after claim")[victim], "3"
-        )
-        time.sleep(1.6)
-        deadly.kill()
+    for point in POINTS:
+        deadly = workers.start(point, "3")
+        assert deadly.wait(20) == -9, (point, workers.log[-2000:])
     workers.start()
     over = [finished(port, one["replay"], workers) for one in plans]
     until_quiet(books, sent)
