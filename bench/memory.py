@@ -14,6 +14,7 @@ from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
 from gateway.policy.plans import plans
 from schemas.codec import Undecodable
+from schemas.letter import Opened
 from schemas.topics import FIELD, GROUP, Shard, Topics
 
 EVENT_BYTES = 1024
@@ -98,5 +99,5 @@ def _intake(redis: "Redis", topics: Topics) -> Intake:
     return Intake(lanes, lambda: catalog, ambient=ambient("bench"), terms=bounds, letter=_no_letter)
 
 
-async def _no_letter(entry: Entry, verdict: Undecodable) -> str:
+async def _no_letter(entry: Entry, verdict: Undecodable) -> tuple[Opened, str]:
     raise RuntimeError(f"{entry.id} could not be read: {verdict.message}")

@@ -31,12 +31,13 @@ from connectors.exchange import (
     SendPolicy,
     Unavailable,
 )
+from connectors.rates.rules import NO_RULES
 from connectors.render import render
 from connectors.transport import Engine
-from schemas.effect import needs_mark
+from schemas.effect import Effect, needs_mark
 from schemas.failure import FACTS
 from schemas.outcome import Outcome
-from schemas.tool_call import ToolCall
+from schemas.tool_call import Ran, ToolCall
 
 _US: Final = 1_000_000
 
@@ -89,6 +90,23 @@ class Pipeline:
             # The vendor is down, which is not this call's fault: it waits and has its attempt back.
             return msgspec.structs.replace(outcome, spends_attempt=False)
         return outcome
+
+    def judge(self, ran: Ran, operation: Operation) -> Outcome:
+        """Judge an answer that came before, as if it came now; nothing is sent, and nothing is learned of the vendor."""
+        ending = Answered(
+            status=ran.status,
+            headers=ran.headers,
+            body=ran.body,
+            truncated=None,
+            http_version="",
+            duration_s=0.0,
+            bytes_out=0,
+        )
+        outcome = classify(ending, operation.op_class, NO_RULES, now=self.clock())
+        if outcome.failure is None:
+            checked = self.guards.contracts.check(operation, ran.status, ran.headers, outcome.result)
+            outcome = apply(outcome, checked, operation, kept(ending))
+        return msgspec.structs.replace(outcome, effect=Effect.EXECUTED, rates=(), limited=False, spends_attempt=False)
 
     def _rendered(self, call: ToolCall, operation: Operation, base_url: str) -> RenderedRequest | Refusal:
         rendered = render(call, operation, base_url, self.new_span())

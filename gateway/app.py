@@ -51,7 +51,9 @@ from gateway.lanes.topic_tail import TopicTail
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
 from gateway.policy.plans import plans
+from gateway.policy.replays import only_judged
 from gateway.ports import Ambient
+from gateway.replaying import Replaying, replaying
 from gateway.settings import Settings
 from schemas.lifecycle import CallState
 from schemas.topics import Shard, Topics
@@ -114,6 +116,7 @@ class Gateway:
     alerting: Alerting
     witness: Witness
     reach: Reach
+    replaying: Replaying
 
 
 @asynccontextmanager
@@ -128,7 +131,7 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
         history = _history(common)
         stack.push_async_callback(history.database.close)
-        gateway = _joined(common, guarding, signals, letters, history)
+        gateway = _joined(common, guarding, signals, Kept(letters=letters, sealer=sealer, history=history))
         stack.push_async_callback(gateway.status.close)
         yield gateway
 
@@ -164,7 +167,17 @@ async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) ->
     )
 
 
-def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Letters, history: History) -> Gateway:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What outlives a call: its letter, the keys that seal it, and the journal."""
+
+    letters: Letters
+    sealer: Sealer
+    history: History
+
+
+def _joined(common: Common, guarding: Guarding, signals: Signals, kept: Kept) -> Gateway:
+    letters = kept.letters
     settings, around, lanes, catalog = common.settings, common.ambient, common.lanes, common.catalog
     echoes = Echoes()
     witness = Witness(common.redis, common.shard)
@@ -196,15 +209,16 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, letters: Lette
         catalog=catalog,
         intake=intake,
         delivery=delivery,
-        status=Status(lanes, delivery, signals.settled, around, history.remembered),
+        status=Status(lanes, delivery, signals.settled, around, kept.history.remembered),
         alerts=common.alerts,
         guarding=guarding,
         echoes=echoes,
         approvals=Approvals(reviewing, around),
-        history=history,
+        history=kept.history,
         alerting=alerting_of(common, guarding),
         witness=witness,
         reach=Reach(around.monotonic),
+        replaying=replaying(common, intake, kept.sealer),
     )
 
 
@@ -238,7 +252,7 @@ def _observe(witness: Witness, tried: Tried, state: CallState | None) -> None:
     if tried.tried and tried.claim.run.tries == 0:
         wait_s = max(0, tried.started_us - call.accepted_us) / 1_000_000
         telemetry.record_wait(call.connector, operation, wait_s=wait_s)
-    if outcome.status is not None or outcome.spends_attempt:
+    if (outcome.status is not None or outcome.spends_attempt) and not only_judged(call):
         telemetry.record_attempt(
             call.connector, operation, status=outcome.status, duration_s=outcome.duration_ms / 1000
         )

@@ -57,6 +57,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
         Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
         Chore(name="reviews", every_s=settings.beat_every, run=gateway.approvals.expire),
+        Chore(name="replays", every_s=settings.beat_every / 4, run=gateway.replaying.runner.tick),
         Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
         Chore(name="alerts", every_s=settings.alert_every, run=gateway.alerting.watch.run),
         Chore(name="webhook", every_s=min(1.0, settings.alert_every), run=gateway.alerting.webhook.run),

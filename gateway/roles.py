@@ -161,6 +161,8 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         alerts=gateway.alerting.control,
         health=health,
         preflight=preflight,
+        letters=gateway.replaying.letters,
+        replays=gateway.replaying.control,
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,

@@ -22,7 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from connectors.breaking.breakers import Changed, told
 from connectors.breaking.standing import State
-from gateway.ports import Gauges
+from gateway.ports.load import Gauges
 from schemas.lifecycle import HoldReason
 from schemas.topics import Unread
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from schemas.codec import canonical, encode, sha256
-from schemas.effect import OperationClass
+from schemas.effect import Effect, OperationClass
 
 TENANT = "default"
 """The one tenant of an installation without tenants."""
@@ -43,11 +43,16 @@ class ToolCallData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reservation: str | None = None
 
 
+def replay_key(letter: str, count: int) -> str:
+    """Return the key of the n-th replay of a letter; no event, whose source is never empty, and no given key has the same."""
+    return SEPARATOR.join(("", "replay", letter, str(count)))
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a call came in, enough to find it there again."""
 
     engine: str
-    """`redis`, `kafka`, `http`, or `sdk` for a client in a process of its own."""
+    """`redis`, `kafka`, `http`, `sdk` for a client in a process of its own, or `replay`, which has the operator as its stream."""
     stream: str | None = None
     entry: str | None = None
 
@@ -57,6 +62,33 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     source: str
     id: str
+
+
+class Ran(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a vendor that is judged and delivered again without asking the vendor."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a call knows of the letter that it replays."""
+
+    replay: str
+    """The replay that it belongs to."""
+    by: str
+    """The operator who started it."""
+    call: str
+    """The call that left the letter."""
+    effect: Effect
+    """What was known of the effect before."""
+    first_us: int
+    """When the vendor first may have seen the vendor key; 0: never."""
+    patched: bool = False
+    """Its arguments are not those of the letter, and its vendor key is its own."""
+    ran: Ran | None = None
+    """It ran before: this answer is judged again, and nothing is sent."""
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -88,8 +120,11 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     request: Request
     origin: Origin
     replay_of: str | None = None
+    """The letter."""
     root: str | None = None
+    """The first letter of its chain."""
     generation: int = 0
+    replayed: Replayed | None = None
 
     @property
     def scope(self) -> str:

@@ -15,7 +15,8 @@ from connectors.contract_files import DamagedBaselineError
 from connectors.declared import Operation
 from gateway.flow.contract_watch import event
 from gateway.flow.lane_target import Nowhere, Unfit
-from gateway.ports import Ambient, Closing
+from gateway.ports import Ambient
+from gateway.ports.load import Closing
 from schemas.contracts.baseline import Baseline, Verdict, decide, overlaid
 from schemas.contracts.finding import Finding, Level, worst_first
 from schemas.contracts.sighting import FindingState, SeenFinding

@@ -22,16 +22,18 @@ from gateway.policy.budget import BudgetTerms, RetryBudget
 from gateway.policy.disposition import Case, Disposition, End, RetryAt, dispose
 from gateway.policy.learning import lessons
 from gateway.policy.plans import actual
-from gateway.policy.reviews import against, covered, decided_against
+from gateway.policy.replays import only_judged
+from gateway.policy.reviews import against, asked, covered, decided_against
 from gateway.policy.slots import fate
+from gateway.policy.windows import window_open
 from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
 from schemas.effect import REPEATABLE, Effect, OperationClass
 from schemas.failure import Failure
 from schemas.lifecycle import DEAD_LETTERED, CallState
 from schemas.moment import microseconds
-from schemas.outcome import Outcome
+from schemas.outcome import Outcome, Reply
 from schemas.review import Decision
-from schemas.tool_call import ToolCall
+from schemas.tool_call import Ran, ToolCall
 
 
 class Vendor(Protocol):
@@ -45,6 +47,9 @@ class Vendor(Protocol):
         lease: Lease,
     ) -> Outcome:
         """Send the call once."""
+
+    def judge(self, ran: Ran, operation: Operation) -> Outcome:
+        """Judge an answer that is here already; sends nothing."""
 
 
 WriteLetter = Callable[[Finished, str], Awaitable[str]]
@@ -101,6 +106,8 @@ class Delivery:
         if obstacle is not None:
             return await self._settle(self._tried(claim, call, obstacle, started_us, tried=False))
         outcome = await self._attempt(claim, call, operation, held_since_s)
+        if only_judged(call):
+            return await self._settle(self._tried(claim, call, outcome, started_us, tried=True))
         if claim.run.tries == 0 and not outcome.held:
             self._budgets[call.connector] = self._budget(call.connector).earn(self._terms.budget)
         if outcome.findings:
@@ -118,6 +125,7 @@ class Delivery:
         call, _ = self._read(claim)
         # A claim of a repeatable class is its own intent: it leaves no mark, so it counts as sent.
         sent = claim.run.marked > 0 or (claim.run.marked == 0 and call.op_class in REPEATABLE)
+        sent = sent and not only_judged(call)
         outcome = Outcome(
             effect=Effect.UNKNOWN if sent and call.op_class is not OperationClass.SAFE else Effect.NOT_EXECUTED,
             failure=Failure.SEND_WORKER_LOST,
@@ -161,6 +169,8 @@ class Delivery:
     async def _attempt(self, claim: Claim, call: ToolCall, operation: Operation | None, held_since_s: float) -> Outcome:
         if operation is None:
             return _nothing(Failure.INGEST_UNKNOWN_TOOL, f'The tool "{call.tool}" was removed while the call waited.')
+        if call.replayed is not None and call.replayed.ran is not None:
+            return self._parts.vendor.judge(call.replayed.ran, operation)
         connection = self._parts.catalog().connection_for(operation, call.connection)
         if isinstance(connection, Unknown):
             message = f'The connection "{call.connection}" was removed while the call waited.'
@@ -175,7 +185,7 @@ class Delivery:
         return await self._parts.vendor.attempt(call, operation, connection, lease)
 
     def _tried(self, claim: Claim, call: ToolCall, outcome: Outcome, started_us: int, *, tried: bool) -> Tried:
-        worker = self._ambient.worker
+        worker, outcome = self._ambient.worker, _with_answer(call, outcome)
         return Tried(claim=claim, call=call, outcome=outcome, started_us=started_us, worker=worker, tried=tried)
 
     def _counted(self, tried: Tried, operation: Operation | None) -> Tried:
@@ -211,7 +221,7 @@ class Delivery:
             effect_before=run.effect,
             crashes=tried.crashes,
             max_crashes=self._terms.max_crashes,
-            window_open=_window_open(operation, tried.first_us, retry_at_us),
+            window_open=window_open(operation, tried.first_us, retry_at_us),
             deadline_us=call.deadline_us,
             retry_at_us=retry_at_us,
         )
@@ -251,13 +261,24 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
     # Redis has claimed it by its own clock, without slots if that says it is late: ours may be behind.
     if max(now_us, claim.claimed_us) > call.deadline_us:
         return _LATE
-    if operation is not None and operation.approval_required and not covered(claim.run.review, call):
+    if operation is not None and asked(call, operation) and not covered(claim.run.review, call):
         return _nothing(Failure.APPROVAL_STALE, "What would run is not what was approved.")
-    if claim.run.effect is Effect.UNKNOWN and not _window_open(operation, claim.run.first_us, now_us):
-        last = settlements.history(claim)[-1]
-        message = f"The vendor may have forgotten our key while the call waited. Before that: {last.message}"
-        return Outcome(effect=Effect.UNKNOWN, failure=Failure(last.outcome), message=message, spends_attempt=False)
+    if claim.run.effect is Effect.UNKNOWN and not window_open(operation, claim.run.first_us, now_us):
+        history = settlements.history(claim)
+        before = history[-1].message if history else "it was replayed from a letter."
+        failure = Failure(history[-1].outcome) if history else Failure.SEND_WORKER_LOST
+        message = f"The vendor may have forgotten our key while the call waited. Before that: {before}"
+        return Outcome(effect=Effect.UNKNOWN, failure=failure, message=message, spends_attempt=False)
     return None
+
+
+def _with_answer(call: ToolCall, outcome: Outcome) -> Outcome:
+    """Keep the answer that was to be judged again with whatever went wrong: its letter must have it too."""
+    if outcome.failure is None or outcome.reply is not None or call.replayed is None or call.replayed.ran is None:
+        return outcome
+    ran = call.replayed.ran
+    reply = Reply(status=ran.status, headers=ran.headers, body=ran.body, truncated=False)
+    return msgspec.structs.replace(outcome, status=ran.status, reply=reply)
 
 
 def _nothing(failure: Failure, message: str) -> Outcome:
@@ -269,12 +290,3 @@ def _unreadable(flaw: str) -> Outcome:
 
 
 _LATE = _nothing(Failure.DEADLINE_PASSED, "The deadline passed before an attempt could start.")
-
-
-def _window_open(operation: Operation | None, first_us: int, at_us: int) -> bool:
-    """Tell whether the vendor will still know our key; the clock started with the first attempt."""
-    if operation is None or operation.op_class is not OperationClass.KEYED or operation.idempotency_window_s is None:
-        return True
-    # The attempt itself takes time, and the vendor's clock is not ours: its timeout is kept as a margin.
-    closes_us = first_us + int((operation.idempotency_window_s - operation.timeout_s) * 1_000_000)
-    return first_us == 0 or at_us < closes_us

@@ -4,17 +4,19 @@ One use-case for the bus and for HTTP. It never raises for what an event contain
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import structlog
 
 from connectors.catalog import Catalog
-from gateway.flow import reports
+from gateway.flow import letter_moves, reports
 from gateway.flow.bounds import Bounds
+from gateway.policy import replays
 from gateway.policy.admission import Admit, Incoming, Refuse, admit
 from gateway.policy.plans import WEIGHTS, flow_of, reserved
+from gateway.policy.replays import Order
 from gateway.policy.reviews import asked
 from gateway.policy.scope import agent_of
 from gateway.ports import (
@@ -34,6 +36,7 @@ from gateway.ports import (
 from schemas import cloudevent, trace
 from schemas.codec import Undecodable
 from schemas.failure import Failure
+from schemas.letter import Opened
 from schemas.moment import moment, stamp
 from schemas.tool_call import Origin, Request, ToolCallData, derived_key, stored
 
@@ -69,8 +72,8 @@ class _Waiting:
     admission: Admission
 
 
-WriteLetter = Callable[[Entry, Undecodable], Awaitable[str]]
-"""Renders the letter of an event that could not be read."""
+WriteLetter = Callable[[Entry, Undecodable], Awaitable[tuple[Opened, str]]]
+"""Renders the letter of an event that could not be read, and says how it stands."""
 
 
 class Intake:
@@ -144,6 +147,21 @@ class Intake:
             self.refused(refuse.failure)
             return refuse
         return answer if isinstance(answer, Duplicate) else Admitted(call)
+
+    async def from_replay(self, order: Order) -> Answer | Refuse:
+        """Take in a letter again; doing so twice attaches to the first, and a letter that is not open is barred."""
+        ambient = self._ambient
+        now = ambient.now()
+        incoming = replays.incoming(order, call=ambient.new_id(), now=now, traceparent=ambient.new_trace())
+        verdict = admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)
+        if isinstance(verdict, Refuse):
+            self.refused(verdict.failure)
+            return verdict
+        verdict = replace(verdict, call=replays.of_letter(verdict.call, order))
+        takes = replays.taking(order, letter_moves.begun(order, verdict.call, now))
+        admission = msgspec.structs.replace(self._admission(incoming, verdict), takes=takes)
+        answer = await self._queue.admit(admission)
+        return self._refused_by_queue(answer, verdict) or answer
 
     async def _enqueue(self, admissions: list[_Waiting]) -> list[Refusal]:
         """Store what may wait; what the lanes will not take comes back as refusals."""
@@ -229,8 +247,8 @@ class Intake:
         )
 
     async def _undecodable(self, entry: Entry, verdict: Undecodable) -> Refusal:
-        letter = await self._letter(entry, verdict)
-        return Refusal(entry=entry.id, counts=["received", "undecodable"], events=[], letter=letter)
+        opens, letter = await self._letter(entry, verdict)
+        return Refusal(entry=entry.id, counts=["received", "undecodable"], events=[], letter=letter, opens=opens)
 
 
 def refused_by_queue(answer: Answer, verdict: Admit) -> Refuse | None:

@@ -11,7 +11,8 @@ from connectors.manifest.units import Duration
 from gateway.flow.holds import gate_target, named, scope_of
 from gateway.flow.lane_target import Nowhere, Target, Unfit, check, lane_of, target_of
 from gateway.flow.lane_view import holding
-from gateway.ports import Closing, LaneState, Load
+from gateway.ports import LaneState
+from gateway.ports.load import Closing, Load
 from schemas.lifecycle import HoldReason
 from schemas.moment import moment, stamp
 

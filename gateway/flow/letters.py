@@ -18,11 +18,13 @@ from dlq import letter
 from dlq.blobs import BlobStoreFull
 from dlq.redaction import Seal, Sealer
 from gateway.flow.intake import Entry
+from gateway.flow.letter_moves import unread
 from gateway.flow.reports import Finished
 from gateway.ports import Ambient
 from schemas.cloudevent import publishable
 from schemas.codec import Undecodable
 from schemas.dead_letter import DeadLetter
+from schemas.letter import Opened
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -43,18 +45,18 @@ class Letters:
         self._catalog = catalog
         self._ambient = ambient
 
-    async def for_entry(self, entry: Entry, verdict: Undecodable) -> str:
-        """Render the letter of an event that could not be, or was not, decoded."""
+    async def for_entry(self, entry: Entry, verdict: Undecodable) -> tuple[Opened, str]:
+        """Render the letter of an event that could not be, or was not, decoded; also how it stands."""
         now = self._ambient.now()
-        unread = letter.Unread(
+        facts = letter.Unread(
             raw=entry.raw,
             source=letter.Arrival(engine="redis", stream=entry.stream, entry=entry.id, deliveries=entry.deliveries),
             verdict=verdict,
             worker=self._ambient.worker,
             at=now,
         )
-        record = await self._kept(unread)
-        return publishable(letter.as_event(record, now))
+        record = await self._kept(facts)
+        return unread(record), publishable(letter.as_event(record, now))
 
     async def for_call(self, finished: Finished, verdict: str) -> str:
         """Render the letter of a failed or escalated call."""
@@ -76,12 +78,12 @@ class Letters:
         record = await self._written(letter.for_call, ended, finished.letter or "")
         return publishable(letter.as_event(record, now))
 
-    async def _kept(self, unread: letter.Unread) -> DeadLetter:
+    async def _kept(self, facts: letter.Unread) -> DeadLetter:
         """Write an event's letter; while there is no room for its bytes, intake waits, and somebody is told."""
         letter_id, told = self._ambient.new_id(), False
         while True:
             try:
-                return await asyncio.to_thread(letter.undecodable, unread, letter_id, self._seal)
+                return await asyncio.to_thread(letter.undecodable, facts, letter_id, self._seal)
             except (BlobStoreFull, OSError) as error:
                 if not told:
                     await self._alert(

@@ -8,6 +8,7 @@ from typing import Any
 from dlq.evidence import action
 from dlq.grouping import fingerprint
 from gateway.policy.admission import Incoming, Refuse
+from gateway.policy.replays import only_judged
 from gateway.policy.summary import Story, summarise
 from schemas.cloudevent import CloudEvent, publishable
 from schemas.effect import Effect
@@ -68,6 +69,8 @@ def accepted(call: ToolCall, now: datetime, *, reviewed: bool) -> str:
         "class": call.op_class,
         "deadline": stamp(moment(call.deadline_us)),
         "priority": call.priority,
+        "root": call.root,
+        "generation": call.generation,
         "request": call.request,
         "origin": call.origin,
     }
@@ -81,7 +84,7 @@ def _error(finished: Finished, failure: Failure) -> ErrorInfo:
         message=outcome.message,
         effect=effect,
         retryable=FACTS[failure].retryable and effect is Effect.NOT_EXECUTED,
-        fingerprint=_group(finished.call, failure, outcome),
+        fingerprint=fingerprint_of(finished),
         dead_letter=finished.letter,
         action=action(failure, finished.state, effect, finished.letter or ""),
     )
@@ -107,19 +110,27 @@ def result(finished: Finished) -> CallResult:
         duration_ms=outcome.duration_ms,
         contract=outcome.contract,
         replay_of=call.replay_of,
-        summary=summarise(Story(finished.state, finished.tries, finished.effect), finished.attempts[:-1], told),
+        summary=_summary(finished, told),
         error=None if failure is None else _error(finished, failure),
     )
 
 
-def _group(call: ToolCall, failure: Failure, outcome: Outcome) -> str:
+def fingerprint_of(finished: Finished) -> str:
+    """Return what makes a call's failure like others; its letter has the same."""
+    call, outcome = finished.call, finished.outcome
     return fingerprint(
         connector=call.connector,
         operation=call.tool.removeprefix(call.connector + "."),
-        failure=failure,
+        failure=finished.failure or outcome.failure or Failure.INTERNAL_BUG,
         code=outcome.status,
         message=outcome.message,
     )
+
+
+def _summary(finished: Finished, told: str | None) -> str:
+    if only_judged(finished.call) and finished.failure is None:
+        return "Its answer was judged again and delivered; nothing was sent."
+    return summarise(Story(finished.state, finished.tries, finished.effect), finished.attempts[:-1], told)
 
 
 def result_event(ended: CallResult, now: datetime, traceparent: str | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.flow import reports
+from gateway.flow import letter_moves, reports
 from gateway.flow.reports import Finished
 from gateway.policy.disposition import End, RetryAt
 from gateway.policy.plans import WEIGHTS, flow_of
@@ -163,6 +163,8 @@ def ending(tried: Tried, over: Finished, letter: str | None, now_us: int) -> Set
         lessons=tried.lessons,
         result=reports.result_event(ended, now, tried.call.traceparent),
         letter=letter,
+        opens=letter_moves.opened(over, tried.first_us),
+        moves=letter_moves.moved(over, now),
         flow=flow_of(tried.call) if untried else None,
         weight=WEIGHTS[tried.call.priority] if untried else None,
     )

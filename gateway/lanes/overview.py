@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from gateway.lanes.replies import text
 from gateway.lanes.watermark import high_mark
-from gateway.ports import Closing, Gauges, Load
+from gateway.ports.load import Closing, Gauges, Load
 from schemas.lifecycle import HoldReason
 from schemas.topics import Shard
 

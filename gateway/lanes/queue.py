@@ -4,6 +4,7 @@ Never decides anything: what to admit, how to end a claim and when to try again 
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
@@ -30,6 +31,7 @@ from gateway.ports import (
     Settled,
     Settlement,
 )
+from gateway.ports.letters import LetterChange
 from schemas.lifecycle import HoldReason
 from schemas.topics import GROUP, Shard, Topics
 
@@ -177,6 +179,19 @@ class Lanes:
     async def review(self, arguments: list[Any]) -> list[Any]:
         """Write down a decision about a call that waits for a person; see `review.lua` and `reviews`."""
         return cast("list[Any]", await self._insist("review", [self.shard.tag, self._topics.events], arguments))
+
+    async def letter(self, changes: Sequence[LetterChange]) -> list[Any]:
+        """Write down what was decided about letters; see `letter.lua`."""
+        items = _pack([dataclasses.asdict(change) for change in changes])
+        return cast("list[Any]", await self._insist("letter", [self.shard.tag, self._topics.events], [items]))
+
+    async def replay(self, arguments: list[Any]) -> list[Any]:
+        """Move a replay on; see `replay.lua`."""
+        return cast("list[Any]", await self._insist("replay", [self.shard.tag], arguments))
+
+    async def lead(self, worker: str, lease_ms: int) -> int:
+        """Ask to be the one who runs replays; see `lead.lua`."""
+        return cast("int", await self._call("lead", [self.shard.tag], [worker, lease_ms]))
 
     async def epoch(self, expected: str, fresh: str) -> tuple[str, str]:
         """Hold the state's name against the one that is remembered, see `epoch.lua`: what was found, and the name."""

@@ -7,6 +7,7 @@ import msgspec
 from gateway.ports import (
     Admitted,
     Answer,
+    Barred,
     Budget,
     Claim,
     Claims,
@@ -35,6 +36,7 @@ _ANSWERS: Final[dict[str, Any]] = {
     "flooded": Flooded,
     "late": Late,
     "seen": Seen,
+    "barred": Barred,
 }
 run = msgspec.msgpack.Decoder(Run).decode
 """Reads the record of a call."""

@@ -45,6 +45,8 @@ class Incoming:
     traceparent: str | None
     origin: Origin
     now: datetime
+    ran: bool = False
+    """It ran at the vendor: only its answer is judged again, so its arguments and secrets need not fit any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +80,9 @@ def admit(incoming: Incoming, catalog: Catalog, *, deadline_s: float) -> Admit |
         data = _fields(incoming.data)
         operation = _operation(data, incoming.agent, catalog)
         connection = _connection(data, operation, catalog)
-        _arguments(data, operation)
-        _usable(connection)
+        if not incoming.ran:
+            _arguments(data, operation)
+            _usable(connection)
         deadline = _deadline(data, incoming.now, deadline_s)
     except _Refused as refused:
         return refused.refuse

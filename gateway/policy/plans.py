@@ -44,7 +44,9 @@ def plan(operation: Operation, *, grace_us: int) -> Plan:
 
 
 def flow_of(call: ToolCall) -> str:
-    """Name whose turn it is: a session of an agent, in few bytes, since every one that waits is remembered."""
+    """Name whose turn it is: a session of an agent, or a replay, in few bytes, since every one that waits is remembered."""
+    if call.replayed is not None:
+        return sha256("replay", call.replayed.replay)[:16]
     return sha256(call.agent, call.session or "")[:16]
 
 

@@ -5,6 +5,7 @@ for one call, once, and for nothing that was changed afterwards.
 """
 
 from connectors.declared import Operation
+from gateway.policy.replays import only_judged
 from schemas.codec import canonical, sha256
 from schemas.review import Decision, Review
 from schemas.tool_call import ToolCall
@@ -28,7 +29,7 @@ def action_hash(call: ToolCall) -> str:
 
 def asked(call: ToolCall, operation: Operation) -> Review | None:
     """Return the review that a call needs before it may run; None when it needs none."""
-    if not operation.approval_required:
+    if not operation.approval_required or only_judged(call):
         return None
     wait_us = int(operation.approval_timeout_s * 1_000_000)
     return Review(hash=action_hash(call), wait_us=wait_us, on_timeout=operation.approval_on_timeout)
@@ -53,4 +54,4 @@ def against(review: Review) -> str:
 
 def own(approver: str, call: ToolCall) -> bool:
     """Tell whether somebody would decide about what he asked for himself."""
-    return approver == call.agent
+    return approver in {call.agent, call.replayed and call.replayed.by}

@@ -7,6 +7,7 @@ from gateway.ports.admission import (
     Admission,
     Admitted,
     Answer,
+    Barred,
     Conflict,
     Duplicate,
     Flooded,
@@ -18,14 +19,16 @@ from gateway.ports.admission import (
 )
 from gateway.ports.ambient import Ambient
 from gateway.ports.claims import Claim, Claims, Lesson, Mark, Need, Permit, Plan, Run, Settled, Settlement, Slots
+from gateway.ports.load import Closing, Gauges, Load
 from gateway.ports.queues import DeliveryQueue, IntakeQueue, StatusQueue
-from gateway.ports.views import Budget, Closing, Ended, Gauges, Held, Known, LaneState, Live, Load
+from gateway.ports.views import Budget, Ended, Held, Known, LaneState, Live
 
 __all__ = [
     "Admission",
     "Admitted",
     "Ambient",
     "Answer",
+    "Barred",
     "Budget",
     "Claim",
     "Claims",

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from schemas.letter import Opened, Taking
 from schemas.review import Review
 
 
@@ -24,6 +25,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What it takes of limits whose cost differs from call to call."""
     entry: str | None = None
     review: Review | None = None
+    takes: Taking | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True, tag="admitted"):
@@ -74,7 +76,14 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     entry: str
 
 
-Answer = Admitted | Duplicate | Conflict | Full | Heavy | Flooded | Late | Seen
+class Barred(msgspec.Struct, frozen=True, tag="barred"):
+    """The letter that the call would replay is not open, or its replay does not run."""
+
+    because: str
+    """The letter's status, or `halted`."""
+
+
+Answer = Admitted | Duplicate | Conflict | Full | Heavy | Flooded | Late | Seen | Barred
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,5 +94,6 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     events: list[str]
     result: str | None = None
     letter: str | None = None
+    opens: Opened | None = None
     id: str | None = None
     answer_ttl_s: int = 0

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from schemas.effect import Effect
+from schemas.letter import Moved, Opened
 from schemas.lifecycle import CallState
 from schemas.review import Review
 
@@ -135,6 +136,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lessons: list[Lesson] | None = None
     result: str | None = None
     letter: str | None = None
+    opens: Opened | None = None
+    moves: Moved | None = None
     due_us: int | None = None
     attempts: int | None = None
     tries: int | None = None

@@ -36,8 +36,12 @@ REFRESH: dict[str, tuple[type, str]] = {"refresh": (Refresher, "fresh"), "keep":
 SHORT_LEASE_S, SHORT_REFRESH_S = 1.6, 0.7
 """Who dies while it asks for a token leaves a lease, for as long as it said; a test has no patience for that of the product."""
 
-RARE: dict[str, tuple[type, str]] = {"hold": (Lanes, "hold"), "note": (Findings, "note")}
-"""Steps that only a broken contract has."""
+RARE: dict[str, tuple[type, str]] = {
+    "hold": (Lanes, "hold"),
+    "note": (Findings, "note"),
+    "replay": (intake.Intake, "from_replay"),
+}
+"""Steps that most loads never get to."""
 
 POINTS = [f"{when} {step}" for step in STEPS for when in ("before", "after")]
 

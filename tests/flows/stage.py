@@ -41,7 +41,7 @@ from schemas.failure import FACTS, Failure
 from schemas.lifecycle import TERMINAL, CallState, move
 from schemas.moment import moment
 from schemas.outcome import Outcome
-from schemas.tool_call import ToolCall
+from schemas.tool_call import Ran, ToolCall
 from schemas.topics import FIELD, GROUP, Shard, Topics
 from tests.examples import SPAN, TRACE, operation
 
@@ -150,6 +150,10 @@ class ScriptedVendor:
         self.seen.append(call)
         act, self.script = (self.script[0], self.script[1:]) if self.script else (done(call.op_class), ())
         return act if isinstance(act, Outcome) else await act()
+
+    def judge(self, ran: Ran, operation: Operation) -> Outcome:
+        assert operation.tool
+        return Outcome(effect=Effect.EXECUTED, status=ran.status, result={"id": "c1"})
 
 
 def done(op_class: OperationClass = OperationClass.KEYED) -> Outcome:

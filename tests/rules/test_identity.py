@@ -15,6 +15,7 @@ from gateway.flow.intake import Entry, Intake, Terms
 from gateway.policy.admission import Admit, Incoming, admit
 from gateway.ports import Admission, Admitted, Ambient, Answer, Refusal
 from schemas.codec import Undecodable
+from schemas.letter import Opened
 from schemas.tool_call import Origin, Request, ToolCall, ToolCallData, derived_key
 from tests.flows.stage import CREATE, GET, Clock, catalog, event
 
@@ -59,7 +60,7 @@ class OpenDoor:
         raise AssertionError(refusals)
 
 
-async def no_letter(entry: Entry, verdict: Undecodable) -> str:
+async def no_letter(entry: Entry, verdict: Undecodable) -> tuple[Opened, str]:
     raise AssertionError(verdict)
 
 

@@ -9,7 +9,7 @@ import structlog
 from gateway import telemetry
 from gateway.entrypoints.cli.arguments import parse, whole
 from gateway.entrypoints.cli.events import event_of
-from gateway.ports import Closing, Gauges, Load
+from gateway.ports.load import Closing, Gauges, Load
 from schemas import cloudevent
 from schemas.lifecycle import HoldReason
 

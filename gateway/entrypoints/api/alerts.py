@@ -47,7 +47,7 @@ class AlertsView(msgspec.Struct, frozen=True, kw_only=True):
     alerts: list[AlertView]
 
 
-class ResolveBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ResolveAlertBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why it needs nobody any more."""
 
     reason: str
@@ -94,7 +94,7 @@ async def show(request: Http, alert: FromPath[str]) -> AlertView:
 async def resolve(request: Http, alert: FromPath[str]) -> AlertView:
     """End an alert with a reason; it opens again only when its pattern was quiet once."""
     parts = parts_of(request)
-    body = await reading.body_as(request, parts.max_body_bytes, ResolveBody)
+    body = await reading.body_as(request, parts.max_body_bytes, ResolveAlertBody)
     with _told():
         by = auth.caller_of(request).agent
         return _view(await parts.alerts.resolve(alert, by=by, reason=body.reason))

@@ -17,12 +17,14 @@ from gateway.entrypoints.api import (
     calls,
     connections,
     contracts,
+    dead_letters,
     document,
     elsewhere,
     history,
     lanes,
     planners,
     probes,
+    replays,
 )
 from gateway.entrypoints.api.parts import ApiParts, Check
 from gateway.entrypoints.api.problems import MEDIA_TYPE, Kind, Problem, ProblemError, headers, plain, refused
@@ -50,6 +52,8 @@ def build(parts: ApiParts) -> Litestar:
     private += approvals.ROUTES
     private += alerts.ROUTES
     private += planners.ROUTES
+    private += dead_letters.ROUTES
+    private += replays.ROUTES
     return Litestar(
         route_handlers=[
             Router("/", guards=[auth.known], route_handlers=private),

@@ -102,6 +102,13 @@ async def may_watch(connection: Connection, _: BaseRouteHandler) -> None:
         raise ProblemError(needs_role(f'"{caller.agent}" may not see alerts', "viewer"))
 
 
+async def may_see_all(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard behind `known`: keeps out Agents."""
+    caller = caller_of(connection)
+    if not caller.sees_all:
+        raise ProblemError(needs_role(f'"{caller.agent}" may not look at what is everybody\'s', "viewer"))
+
+
 async def may_approve(connection: Connection, _: BaseRouteHandler) -> None:
     """Guard behind `known`: lets in who may decide about other people's calls."""
     caller = caller_of(connection)

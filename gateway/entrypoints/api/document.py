@@ -11,9 +11,10 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
-from gateway.entrypoints.api.alerts import ResolveBody
+from gateway.entrypoints.api.alerts import ResolveAlertBody
 from gateway.entrypoints.api.connections import AuthorizeBody, RedeemBody, SetBody
 from gateway.entrypoints.api.contracts import JudgeBody
+from gateway.entrypoints.api.dead_letters import FIELDS, MOST_PAGE, DiscardBody, ResolveBody
 from gateway.entrypoints.api.described import (
     ATTEMPT_EXAMPLE,
     PAUSE_EXAMPLE,
@@ -23,11 +24,14 @@ from gateway.entrypoints.api.described import (
 )
 from gateway.entrypoints.api.history import FILTERS
 from gateway.entrypoints.api.lanes import PauseBody, ResumeBody
+from gateway.entrypoints.api.replays import ReplayBody, SteerBody
 from schemas.codec import encode
 from schemas.preflight import Plan
 from schemas.tool_call import ToolCallData
 
 _PATH = "/openapi.json"
+
+LETTER_BODIES = (ResolveBody, DiscardBody, ReplayBody, SteerBody)
 
 
 class _Only(Router):
@@ -64,7 +68,18 @@ def config() -> OpenAPIConfig:
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add the request body, its headers, the query parameters and where a key is needed."""
     (_, schemas) = msgspec.json.schema_components(
-        [ToolCallData, PauseBody, ResumeBody, SetBody, AuthorizeBody, RedeemBody, JudgeBody, ResolveBody, Plan],
+        [
+            ToolCallData,
+            PauseBody,
+            ResumeBody,
+            SetBody,
+            AuthorizeBody,
+            RedeemBody,
+            JudgeBody,
+            ResolveAlertBody,
+            Plan,
+            *LETTER_BODIES,
+        ],
         ref_template="#/components/schemas/{name}",
     )
     document["components"]["schemas"].update(schemas)
@@ -87,7 +102,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
         _parameter("tool", "query", {"type": "string"}, "Only this tool.")
     )
-    steered = [*_connections(paths), *_contracts(paths), *_alerts(paths), *_planners(paths)]
+    steered = [*_connections(paths), *_contracts(paths), *_alerts(paths), *_planners(paths), *_letters(paths)]
     lanes = [*_history(paths), *_lanes(paths), *steered]
     for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"], *lanes):
         operation["security"] = [{"bearer": []}]
@@ -163,7 +178,7 @@ def _alerts(paths: dict[str, Any]) -> list[dict[str, Any]]:
     ls.setdefault("parameters", []).append(
         _parameter("state", "query", {"enum": ["open", "all"]}, "`all`: also those resolved within a day.")
     )
-    resolve["requestBody"] = _body("ResolveBody", {"reason": "their status page says so"})
+    resolve["requestBody"] = _body("ResolveAlertBody", {"reason": "their status page says so"})
     return [ls, paths["/v1/alerts/{alert}"]["get"], resolve]
 
 
@@ -175,6 +190,40 @@ def _planners(paths: dict[str, Any]) -> list[dict[str, Any]]:
     )
     preflight["requestBody"] = _body("Plan", PLAN_EXAMPLE)
     return [health, preflight]
+
+
+def _letters(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what the operations on dead letters and replays take, and return them."""
+    bodies = {
+        "/v1/dead-letters/{letter}/resolve": _body(
+            "ResolveBody", {"outcome": "not_done", "reason": "asked their support"}
+        ),
+        "/v1/dead-letters/{letter}/discard": _body("DiscardBody", {"reason": "a test of ours"}),
+        "/v1/replays": _body("ReplayBody", {"filter": {"fingerprint": "v1:9f2c51d0a7b3e846"}, "dry_run": True}),
+    }
+    for verb in ("pause", "resume", "cancel"):
+        steer = _body("SteerBody", {"reason": "they are down again"})
+        bodies[f"/v1/replays/{{replay}}/{verb}"] = {**steer, "required": False}
+    for path, body in bodies.items():
+        paths[path]["post"]["requestBody"] = body
+    asked = [
+        _parameter(name, "query", {"type": "string"}, "Only letters of which this is so.") for name in sorted(FIELDS)
+    ]
+    page = [
+        _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_PAGE}, "Letters of a page."),
+        _parameter("cursor", "query", {"type": "string"}, "The `cursor` of the page before."),
+    ]
+    paths["/v1/dead-letters"]["get"].setdefault("parameters", []).extend([*asked, *page])
+    paths["/v1/dead-letters/groups"]["get"].setdefault("parameters", []).extend(asked)
+    paths["/v1/dead-letters/{letter}"]["get"]["parameters"].append(
+        _parameter("open", "query", {"type": "boolean"}, "Also what is sealed; for Operators, and noted.")
+    )
+    return [
+        operation
+        for path, operations in paths.items()
+        if path.startswith(("/v1/dead-letters", "/v1/replays"))
+        for operation in operations.values()
+    ]
 
 
 def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from gateway.flow.approvals import Approvals
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl
+from gateway.flow.dead_letters import DeadLetters
 from gateway.flow.health import Health
 from gateway.flow.intake import Intake
 from gateway.flow.lane_control import LaneControl
 from gateway.flow.preflight import Preflight
+from gateway.flow.replay_control import ReplayControl
 from gateway.flow.status import Status
 from gateway.journal.calls import Calls
 from gateway.journal.follow import Following
@@ -47,6 +49,8 @@ class ApiParts:
     alerts: AlertControl
     health: Health
     preflight: Preflight
+    letters: DeadLetters
+    replays: ReplayControl
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]

@@ -15,10 +15,12 @@ from gateway.entrypoints.cli import (
     connections,
     connectors,
     contracts,
+    dlq,
     doctor,
     lanes,
     planners,
     publish,
+    replays,
     roles,
 )
 from gateway.entrypoints.cli.roles import Role, Roles, lazily
@@ -57,6 +59,8 @@ def build(given: Roles) -> typer.Typer:
     contracts.register(app)
     approvals.register(app)
     alerts.register(app)
+    dlq.register(app)
+    replays.register(app)
     doctor.register(app)
     return app
 

@@ -2,7 +2,8 @@
 -- Idempotent: an entry that is no longer pending, or a call id that is known, changes nothing. What the lanes will not take
 -- (a full lane, too many bytes, a deadline that cannot be met, a conflict) changes nothing either and leaves the entry pending:
 -- the caller refuses it with `refuse`.
--- KEYS[1] shard        tag      prefix of calls, runs, parks, plans, gates, virtual, spent:*, answer:*, stats, held, bytes (hashes),
+-- KEYS[1] shard        tag      prefix of calls, runs, parks, plans, gates, virtual, spent:*, answer:*, stats, held, bytes, letters, replays,
+--                      progress:* (hashes),
 --                      ready, ready:*, lane:*, flows:*, parked:*, deadlines, slots:*, moves, delayed, reviews (zsets), idem:*, forgot,
 --                      watermark (strings)
 -- KEYS[2] source       stream   where bus entries are acknowledged
@@ -10,16 +11,17 @@
 -- KEYS[4] events       stream   lifecycle events
 -- ARGV[1] group        string   consumer group of the source
 -- ARGV[2] items        msgpack  list of {id, lane, scope, print, body, event, timeout_us, deadline_us, limit, flow, weight, costs?, entry?,
---                               review?}; a call with a review waits for a person, and has no place in its lane yet
+--                               review?, takes?}; a call with a review waits for a person, and has no place in its lane yet; one that takes a
+--                               letter replays it, which only one call can at a time, and only while its replay is running
 -- ARGV[3] plans        msgpack  connector|operation -> what its calls take of which limits; kept where nothing is known yet
 -- ARGV[4] most_bytes   int      bytes the calls of a tenant may take together
 -- RETURN  list of {"admitted", id} | {"duplicate", id} | {"conflict", id} | {"full", waiting} | {"heavy", bytes} | {"flooded", 0} |
---         {"late", eta_us} | {"seen", entry}
+--         {"late", eta_us} | {"seen", entry} | {"barred", "closed" | "halted" | status}
 local shard, source, results, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, items, offered, most_bytes = ARGV[1], cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, forecast
+-- USES lanes, pacing, forecast, letters
 local TENANT = 'default'
 local accepted, duplicates, woken, answers = 0, 0, 0, {}
 local queued = tonumber(redis.call('HGET', shard .. ':bytes', TENANT) or '0')
@@ -60,6 +62,24 @@ local function ask(item, run)
   redis.call('ZADD', shard .. ':reviews', review.until_us, item.id)
 end
 
+-- In the step that stores its call a letter is taken, so that there is never one without the other.
+local function take(takes, call)
+  local state = letter_of(takes.letter)
+  state.status, state.replay, state.by, state.count = 'replaying', takes.replay, takes.by, state.count + 1
+  keep_letter(takes.letter, state)
+  redis.call('HSET', shard .. ':progress:' .. takes.replay, takes.letter, cmsgpack.pack({status = 'replaying', call = call}))
+  redis.call('XADD', events, '*', 'data', takes.event)
+end
+
+local function barred(takes)
+  local state = letter_of(takes.letter)
+  if not state then return 'closed' end
+  if state.status ~= 'open' then return state.status end
+  local packed = redis.call('HGET', shard .. ':replays', takes.replay)
+  if not packed or cmsgpack.unpack(packed).state ~= 'running' then return 'halted' end
+  return nil
+end
+
 -- Of a million runs what is as at the beginning would be most: it is left out, and stands in `Run` (ports/claims.py).
 local function admit(item, tag)
   if not acknowledged(item) then return {'seen', item.entry} end
@@ -67,7 +87,9 @@ local function admit(item, tag)
     state = 'pending', lane = item.lane, scope = item.scope, tag = tag, since = now, timeout_us = item.timeout_us,
     deadline_us = item.deadline_us, costs = item.costs,
   }
+  if item.takes then run.first_us, run.effect = item.takes.first_us, item.takes.effect end
   if item.review then ask(item, run) end
+  if item.takes then take(item.takes, item.id) end
   redis.call('SET', shard .. ':idem:' .. item.scope, item.id .. '|' .. item.print)
   redis.call('HSET', shard .. ':calls', item.id, item.body)
   redis.call('HSET', shard .. ':runs', item.id, cmsgpack.pack(run))
@@ -102,6 +124,8 @@ local function decide(item)
     if print ~= item.print then return {'conflict', call} end
     return duplicate(item, call)
   end
+  local because = item.takes and barred(item.takes)
+  if because then return {'barred', because} end
   -- All that have not ended count, also those in back-off: a dead vendor's lane must fill up.
   local held = tonumber(redis.call('HGET', shard .. ':held', item.lane) or '0')
   if held >= item.limit then return {'full', held} end

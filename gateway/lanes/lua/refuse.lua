@@ -1,15 +1,16 @@
 -- refuse: end what never reached a lane: publish its result, letter and events, count it, acknowledge its source.
 -- Idempotent: an entry that is no longer pending changes nothing.
--- KEYS[1] shard    tag     prefix of stats, alone and answer:* (hashes)
+-- KEYS[1] shard    tag     prefix of stats, alone, letters and answer:* (hashes), idem:* (strings)
 -- KEYS[2] source   stream  where bus entries are acknowledged
 -- KEYS[3] results  stream  result events
 -- KEYS[4] events   stream  lifecycle events
 -- KEYS[5] letters  stream  dead letters
 -- ARGV[1] group    string  consumer group of the source
--- ARGV[2] items    msgpack list of {entry, counts, events, result?, letter?, id?, answer_ttl_s}
+-- ARGV[2] items    msgpack list of {entry, counts, events, result?, letter?, opens?, id?, answer_ttl_s}; opens is how its letter stands
 -- RETURN  list of "refused" | "seen"
 local shard, source, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, items, answers = ARGV[1], cmsgpack.unpack(ARGV[2]), {}
+-- USES letters
 
 -- Lua has no rollback: what would fail in the middle is looked for before the first write.
 for _, stream in ipairs({source, results, events, letters}) do
@@ -21,7 +22,13 @@ local function refuse(item)
   if redis.call('XACK', source, group, item.entry) == 0 then return 'seen' end
   for _, name in ipairs(item.counts) do redis.call('HINCRBY', shard .. ':stats', name, 1) end
   for _, event in ipairs(item.events) do redis.call('XADD', events, '*', 'data', event) end
-  if item.letter then redis.call('XADD', letters, '*', 'data', item.letter) end
+  if item.letter then
+    local entry = redis.call('XADD', letters, '*', 'data', item.letter)
+    if item.opens then
+      item.opens.state.entry = entry
+      keep_letter(item.opens.id, item.opens.state)
+    end
+  end
   if item.result then
     redis.call('XADD', results, '*', 'data', item.result)
     local answer = shard .. ':answer:' .. item.id

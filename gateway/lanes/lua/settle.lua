@@ -2,21 +2,22 @@
 -- Idempotent: a claim that is no longer the caller's ("stale") or a call that ended ("gone") changes nothing.
 -- The slots of its limits go back too, and what the vendor's answer taught about them is kept; `next_due_us` is when there may be
 -- something to claim because of it.
--- KEYS[1] shard    tag     prefix of calls, runs, stats, held, bytes, parks, plans, gates, virtual, spent:*, answer:* (hashes),
+-- KEYS[1] shard    tag     prefix of calls, runs, stats, held, bytes, parks, plans, gates, virtual, spent:*, answer:*, letters, progress:* (hashes),
 --                  lane:*, ready, ready:*, flows:*, parked:*, moves, slots:*, deadlines, delayed, leases (zsets), forgot, idem:* (strings)
 -- KEYS[2] results  stream  result events
 -- KEYS[3] events   stream  lifecycle events
 -- KEYS[4] letters  stream  dead letters
--- ARGV[1] items    msgpack list of {id, fence, state, seq, events, attempts_json, answer_ttl_s, scope_ttl_s, result?, letter?,
+-- ARGV[1] items    msgpack list of {id, fence, state, seq, events, attempts_json, answer_ttl_s, scope_ttl_s, result?, letter?, opens?, moves?,
 --                  slots, costs?, lessons?, due_us?, attempts?, tries?, crashes?, effect?, first_us?, flow?, weight?}; a scope_ttl_s of 0
 --                  keeps scope and answer (its letter is open), due_us marks a deferral, slots says what became of the request: see `release`;
---                  flow and weight are those of a call that was never tried
+--                  flow and weight are those of a call that was never tried; opens is
+--                  how its letter stands, moves what becomes of the letter that it replays
 -- RETURN  {now_us, next_due_us or -1, list of "settled" | "stale" | "gone"}
 local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, release
+-- USES lanes, pacing, release, letters
 local TENANT = 'default'
 
 -- Lua has no rollback: what would fail in the middle is looked for before the first write.
@@ -43,6 +44,24 @@ local function withdraw(lane, flow, weight)
   end
 end
 
+-- A letter whose replay ended well is over; one whose replay left a letter of its own is over too, and that one remembers its keys.
+local function move_letter(item, moves)
+  local state = letter_of(moves.letter)
+  if not state or state.status ~= 'replaying' then return end
+  if moves.status == 'replayed_ok' then
+    close_letter(moves.letter, state, item.scope_ttl_s, item.answer_ttl_s, item.id)
+  elseif item.opens then
+    for _, kept in ipairs(state.kept) do table.insert(item.opens.state.kept, kept) end
+    redis.call('HDEL', shard .. ':letters', moves.letter)
+  else
+    state.status, state.replay = 'open', nil
+    keep_letter(moves.letter, state)
+  end
+  local told = {status = moves.status, call = item.id, state = moves.state, fingerprint = moves.fingerprint, letter = item.opens and item.opens.id}
+  redis.call('HSET', shard .. ':progress:' .. moves.replay, moves.letter, cmsgpack.pack(told))
+  redis.call('XADD', events, '*', 'data', moves.event)
+end
+
 local function finish(item, run)
   local scope, answer = shard .. ':idem:' .. run.scope, shard .. ':answer:' .. item.id
   redis.call('HINCRBY', shard .. ':bytes', TENANT, -redis.call('HSTRLEN', shard .. ':calls', item.id))
@@ -55,7 +74,14 @@ local function finish(item, run)
   if item.flow and turned then withdraw(run.lane, item.flow, item.weight) end
   if redis.call('HINCRBY', shard .. ':held', run.lane, -1) <= 0 then forget(run.lane) end
   redis.call('XADD', results, '*', 'data', item.result)
-  if item.letter then redis.call('XADD', letters, '*', 'data', item.letter) end
+  if item.moves then move_letter(item, item.moves) end
+  if item.letter then
+    local entry = redis.call('XADD', letters, '*', 'data', item.letter)
+    if item.opens then
+      item.opens.state.entry = entry
+      keep_letter(item.opens.id, item.opens.state)
+    end
+  end
   redis.call('HSET', answer, 'event', item.result, 'attempts', item.attempts_json)
   if item.scope_ttl_s > 0 then
     redis.call('EXPIRE', scope, item.scope_ttl_s)

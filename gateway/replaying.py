@@ -1,0 +1,56 @@
+"""Joins what looks at dead letters and replays them."""
+
+from dataclasses import dataclass
+
+from dlq.redaction import Sealer
+from gateway.flow.dead_letters import DeadLetters, Terms
+from gateway.flow.dead_letters import Parts as LetterParts
+from gateway.flow.intake import Intake
+from gateway.flow.replay_cases import Cases
+from gateway.flow.replay_cases import Parts as CaseParts
+from gateway.flow.replay_control import Parts as ControlParts
+from gateway.flow.replay_control import ReplayControl
+from gateway.flow.replay_run import Parts as RunParts
+from gateway.flow.replay_run import ReplayRunner
+from gateway.guards import Common
+from gateway.lanes.letters import LetterScan, LetterStates
+from gateway.lanes.replays import Replays
+from gateway.policy.replay_steps import pace
+from gateway.ports.letters import LetterIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaying:
+    """One process's."""
+
+    letters: DeadLetters
+    control: ReplayControl
+    runner: ReplayRunner
+
+
+def replaying(common: Common, intake: Intake, seal: Sealer, index: LetterIndex | None = None) -> Replaying:
+    """Join them; without an `index` letters are looked for in their topic."""
+    around, lanes, catalog = common.ambient, common.lanes, common.catalog
+    states = LetterStates(common.redis, common.shard, lanes)
+    index = index or LetterScan(common.redis, common.topics, states)
+    store = Replays(common.redis, common.shard, lanes)
+    cases = Cases(CaseParts(index=index, book=states, unseal=seal.unseal, catalog=catalog, ambient=around))
+    settings = common.settings
+    terms = Terms(scope_ttl_s=settings.scope_ttl, answer_ttl_s=settings.answer_ttl)
+    return Replaying(
+        letters=DeadLetters(LetterParts(index=index, book=states, unseal=seal.unseal, ambient=around), terms),
+        control=ReplayControl(
+            ControlParts(store=store, index=index, cases=cases, seal=seal, survey=lanes.survey, ambient=around)
+        ),
+        runner=ReplayRunner(
+            RunParts(
+                store=store,
+                cases=cases,
+                seal=seal,
+                take_in=intake.from_replay,
+                pace=lambda tool, share: pace(catalog().operation(tool), share),
+                ambient=around,
+                lease_ms=int(settings.dead_after * 1000),
+            )
+        ),
+    )
