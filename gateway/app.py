@@ -218,7 +218,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, kept: Kept) ->
         alerting=alerting_of(common, guarding),
         witness=witness,
         reach=Reach(around.monotonic),
-        replaying=replaying(common, intake, kept.sealer),
+        replaying=replaying(common, intake, kept.sealer, kept.history.database),
     )
 
 

@@ -13,10 +13,12 @@ from gateway.flow.replay_control import ReplayControl
 from gateway.flow.replay_run import Parts as RunParts
 from gateway.flow.replay_run import ReplayRunner
 from gateway.guards import Common
+from gateway.journal.database import Database
+from gateway.journal.letter_index import JournalIndex
+from gateway.journal.letters import LetterIndex
 from gateway.lanes.letters import LetterScan, LetterStates
 from gateway.lanes.replays import Replays
 from gateway.policy.replay_steps import pace
-from gateway.ports.letters import LetterIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +30,12 @@ class Replaying:
     runner: ReplayRunner
 
 
-def replaying(common: Common, intake: Intake, seal: Sealer, index: LetterIndex | None = None) -> Replaying:
-    """Join them; without an `index` letters are looked for in their topic."""
+def replaying(common: Common, intake: Intake, seal: Sealer, database: Database) -> Replaying:
+    """Join them; `database` is the journal's, for reading."""
     around, lanes, catalog = common.ambient, common.lanes, common.catalog
     states = LetterStates(common.redis, common.shard, lanes)
-    index = index or LetterScan(common.redis, common.topics, states)
+    topic = LetterScan(common.redis, common.topics, states)
+    index = JournalIndex(LetterIndex(database), topic, topic.newest)
     store = Replays(common.redis, common.shard, lanes)
     cases = Cases(CaseParts(index=index, book=states, unseal=seal.unseal, catalog=catalog, ambient=around))
     settings = common.settings

@@ -73,6 +73,12 @@ class LetterScan:
         self._topics = topics
         self._states = states
 
+    async def newest(self) -> str | None:
+        """Return the newest letter's id; None: there is none."""
+        entries = await self._redis.xrevrange(self._topics.letters, count=1)
+        found = _read(entries[0][1]) if entries else None
+        return found.identity.dl_id if found else None
+
     async def find(self, wanted: LetterFilter, *, cursor: str | None, limit: int) -> LetterPage:
         """Return letters, newest first; raises `Unlisted`."""
         if cursor is not None and not _CURSOR.fullmatch(cursor):

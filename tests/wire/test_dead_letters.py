@@ -1,13 +1,17 @@
 """Letters over HTTP and at the command line: found, grouped, shown, decided; nothing personal in clear, and keys remembered while open."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
+from gateway.journal.letter_index import JournalIndex
+from gateway.journal.letters import LetterIndex
+from gateway.ports.letters import LetterFilter
 from tests.served import Served, assert_problem, bearer, key_of, served
 from tests.shell import Shell
 from tests.vendor.client import VendorProcess
@@ -71,6 +75,45 @@ async def test_letters_are_found_by_what_they_are_page_by_page(gateway: Served, 
     assert rest["cursor"] is None
     for wrong in ("status=new", "since=yesterday", "limit=0", "limit=x", "cursor=1"):
         assert_problem(await gateway.http.get(f"/v1/dead-letters?{wrong}", headers=bearer(WHO)), 400, None)
+
+
+async def test_with_a_journal_letters_are_found_in_it_and_what_became_of_them_is_told(
+    redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess
+) -> None:
+    async with served(
+        redis_url, tmp_path / "data", declared(vendor, tmp_path), beat_every=0.1, journals=True
+    ) as gateway:
+        alike, other = await some(gateway, vendor)
+        index = JournalIndex(LetterIndex(gateway.gateway.history.database), cast("Any", Deaf()), newest_is(other))
+        async with asyncio.timeout(10):
+            while not await index._in_step():  # noqa: ASYNC110 - it follows, and tells nobody
+                await asyncio.sleep(0.05)
+        page = await index.find(LetterFilter(tool=SEND), cursor=None, limit=2)
+        assert [row.letter for row in page.rows] == alike[:0:-1]
+        rest = await index.find(LetterFilter(tool=SEND), cursor=page.cursor, limit=2)
+        assert [row.letter for row in rest.rows] == alike[:1]
+        assert [(group.letters, group.open) for group in await index.groups(LetterFilter())] == [(3, 3), (1, 1)]
+        assert [one["letter"] for one in await listed(gateway, tool=SEND)] == alike[::-1]
+        await say(gateway, alike[0], "discard", reason="a test of ours")
+        async with asyncio.timeout(10):
+            while (became := await index.became(alike[0])) is None:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        assert (became.status, became.by, became.reason) == ("discarded", WHO, "a test of ours")
+        assert [one["letter"] for one in await listed(gateway, status="discarded")] == [alike[0]]
+
+
+class Deaf:
+    """A topic that nobody may ask."""
+
+    async def became(self, _: str) -> None:
+        return None
+
+
+def newest_is(letter_id: str) -> Any:
+    async def newest() -> str:
+        return letter_id
+
+    return newest
 
 
 async def test_what_is_alike_is_one_group(gateway: Served, vendor: VendorProcess) -> None:
