@@ -14,7 +14,7 @@ import uvicorn
 
 from gateway import journal_role, roles
 from gateway.app import Gateway, ambient, open_gateway
-from gateway.chores import check_epoch, chores
+from gateway.chores import check_epoch
 from gateway.entrypoints import api
 from gateway.entrypoints.worker import keep_house
 from gateway.settings import Settings
@@ -123,19 +123,8 @@ async def listening(app: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _working(gateway: Gateway) -> AsyncIterator[None]:
-    worker, bus = roles.worker_of(gateway), roles.bus_of(gateway)
     await gateway.fleet.beat()
     await gateway.lanes.declare()
     await check_epoch(gateway)
-    await bus.start()
-    house = [asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)]
-    working = asyncio.create_task(worker.run())
-    try:
+    async with roles.working(gateway):
         yield
-    finally:
-        await bus.stop()
-        worker.stop()
-        await working
-        for task in house:
-            task.cancel()
-        await asyncio.gather(*house, return_exceptions=True)

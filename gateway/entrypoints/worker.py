@@ -32,7 +32,9 @@ class Chore:
 
 async def keep_house(chore: Chore) -> None:
     """Run one chore for ever; Redis being away is waited out, anything else is told and tried again."""
-    while True:
+    task = asyncio.current_task()
+    # Asked, and not only waited for: before Python 3.12 `wait_for`, which clients use, may swallow a cancellation.
+    while task is None or not task.cancelling():
         try:
             await chore.run()
         except PASSING:

@@ -68,7 +68,7 @@ class JournalIndex:
 
     async def _in_step(self) -> bool:
         newest = await self._newest()
-        return newest is None or await self._one(newest) is not None
+        return newest is not None and await self._one(newest) is not None
 
     async def _one(self, letter: str) -> dict[str, Any] | None:
         try:
