@@ -187,6 +187,7 @@ def refused_at(run: Run) -> list[int]:
     return sorted(arrival.done_us or 0 for arrival in run.arrivals if arrival.status == 429)
 
 
+@pytest.mark.timed
 def test_one_refusal_keeps_every_worker_away_for_as_long_as_the_vendor_says() -> None:
     """Another application uses up the vendor's budget; one attempt is all that a call has, and no refusal spends it."""
 

@@ -287,7 +287,7 @@ async def test_a_finding_is_told_once_however_many_calls_and_processes_meet_it_a
             counted = [await one.gateway.guarding.findings.seen() for one in (gateway, other)]
             metrics = (await gateway.http.get("/metrics", headers=bearer("chief"))).text
     assert vendor.counts().by_operation["contacts.get"] == 300
-    events, alerts = await told(redis, "tool-events"), await told(redis, "gateway-alerts")
+    events, alerts = await told(redis, "tool-events"), await told(redis, "gateway-alerts", "contract.finding")
     lines = [one for one in logs if one["event"] == "contract.finding"]
     kinds = ["deprecated", "sunset", "text_as_number"]
     assert [sorted(one["kind"] for one in some) for some in (events, alerts, lines)] == [kinds] * 3
@@ -348,7 +348,7 @@ async def test_an_answer_is_not_lost_when_its_finding_cannot_be_written_down(
         assert await told(redis, "tool-events") == []
         await asyncio.sleep(1.05)
         assert (await make(gateway, 2))["state"] == "completed"
-        assert len(await told(redis, "tool-events")) == len(await told(redis, "gateway-alerts")) == 1
+        assert len(await told(redis, "tool-events")) == len(await told(redis, "gateway-alerts", "contract.finding")) == 1
         (seen,) = await gateway.gateway.guarding.findings.seen()
         assert seen.count == 2
 

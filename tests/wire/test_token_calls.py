@@ -117,7 +117,7 @@ async def test_a_revoked_grant_holds_its_own_calls_until_somebody_consents(
         await asyncio.sleep(1.0)
         assert (vendor.desk_counts().requests, vendor.counts().by_operation["contacts.create"]) == (asked, arrived)
         assert asked == 2, "one request for the first token, and one that was refused"
-        alerts = await told(redis, "gateway-alerts")
+        alerts = await told(redis, "gateway-alerts", "token.")
         assert [(alert["connection"], alert["action"]) for alert in alerts] == [
             ("main", "sluice connections authorize crm/main")
         ]
@@ -128,7 +128,7 @@ async def test_a_revoked_grant_holds_its_own_calls_until_somebody_consents(
     assert {call["state"] for call in (*before, *flowing, *after)} == {"completed"}
     counts = vendor.counts()
     assert (counts.effects_total, counts.repeated_effects) == (23, [])
-    assert len(await told(redis, "gateway-alerts")) == 1
+    assert len(await told(redis, "gateway-alerts", "token.")) == 1
 
 
 async def test_a_token_that_is_refused_all_the_time_is_no_storm_and_spends_no_attempt(
