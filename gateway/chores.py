@@ -20,6 +20,12 @@ EVIDENCE_EVERY_S = 0.5
 TOKENS_EVERY_S = 5.0
 """How often credentials are looked after: a token that lives shorter is renewed by the calls that use it."""
 
+REVIEWS_EVERY_S = 1.0
+"""How late a decision that nobody made may be noticed."""
+
+REPLAYS_EVERY_S = 0.5
+"""How often the next step of a replay is taken: more often only asks whether there is one."""
+
 STEERS_BUS = frozenset({"bus", "watermark"})
 """Chores that start and stop the bus: they end before it does."""
 
@@ -56,8 +62,8 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="watermark", every_s=settings.beat_every, run=lambda: hold_back(watermark, bus)),
         Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
         Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
-        Chore(name="reviews", every_s=settings.beat_every, run=gateway.approvals.expire),
-        Chore(name="replays", every_s=settings.beat_every / 4, run=gateway.replaying.runner.tick),
+        Chore(name="reviews", every_s=REVIEWS_EVERY_S, run=gateway.approvals.expire),
+        Chore(name="replays", every_s=REPLAYS_EVERY_S, run=gateway.replaying.runner.tick),
         Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
         Chore(name="alerts", every_s=settings.alert_every, run=gateway.alerting.watch.run),
         Chore(name="webhook", every_s=min(1.0, settings.alert_every), run=gateway.alerting.webhook.run),

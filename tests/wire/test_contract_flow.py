@@ -348,7 +348,9 @@ async def test_an_answer_is_not_lost_when_its_finding_cannot_be_written_down(
         assert await told(redis, "tool-events") == []
         await asyncio.sleep(1.05)
         assert (await make(gateway, 2))["state"] == "completed"
-        assert len(await told(redis, "tool-events")) == len(await told(redis, "gateway-alerts", "contract.finding")) == 1
+        assert (
+            len(await told(redis, "tool-events")) == len(await told(redis, "gateway-alerts", "contract.finding")) == 1
+        )
         (seen,) = await gateway.gateway.guarding.findings.seen()
         assert seen.count == 2
 
