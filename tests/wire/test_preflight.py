@@ -170,6 +170,7 @@ def event(number: int) -> str:
         ("{concurrency: 4}", 60, True),
     ],
 )
+@pytest.mark.timed
 async def test_the_time_it_takes_is_told_within_a_fifth(
     serve: Serve, vendor: VendorProcess, limit: str, calls: int, warm: Any
 ) -> None:
