@@ -58,13 +58,17 @@ class Workers:
         self._running.append(process)
         return process
 
-    def start_api(self) -> None:
-        """Start an API on the port of the environment, and wait until it answers."""
+    def start_role(self, role: str) -> None:
+        """Start a process of another role."""
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "api"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+                [sys.executable, "-m", "gateway", role], cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
         self._running.append(process)
+
+    def start_api(self) -> None:
+        """Start an API on the port of the environment, and wait until it answers."""
+        self.start_role("api")
         give_up, port = time.monotonic() + 15, int(self.environment["SLUICE_PORT"])
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

@@ -58,6 +58,7 @@ class Scene:
         }
         workers.start()
         workers.start()
+        workers.start_role("journal")
         workers.start_api()
 
     def _declare(self) -> None:
@@ -210,3 +211,6 @@ def sweep(scene: Scene, said: str) -> None:
     found = [(place, needle) for place, content in places.items() for needle in needles if needle in content]
     assert not found
     assert any(path.suffix == ".aof" for path in files), "the sweep did not see the append-only file"
+    assert b"crm.contacts.create" in places[str(scene.workers.folder / "data" / "journal.db")] + places.get(
+        str(scene.workers.folder / "data" / "journal.db-wal"), b""
+    ), "the sweep did not see the journal"
