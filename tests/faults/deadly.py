@@ -36,12 +36,11 @@ REFRESH: dict[str, tuple[type, str]] = {"refresh": (Refresher, "fresh"), "keep":
 SHORT_LEASE_S, SHORT_REFRESH_S = 1.6, 0.7
 """Who dies while it asks for a token leaves a lease, for as long as it said; a test has no patience for that of the product."""
 
-RARE: dict[str, tuple[type, str]] = {
-    "hold": (Lanes, "hold"),
-    "note": (Findings, "note"),
-    "replay": (intake.Intake, "from_replay"),
-}
-"""Steps that most loads never get to."""
+RARE: dict[str, tuple[type, str]] = {"hold": (Lanes, "hold"), "note": (Findings, "note")}
+"""Steps that only a broken contract has."""
+
+REPLAY: dict[str, tuple[type, str]] = {"replay": (intake.Intake, "from_replay")}
+"""The step of whoever runs a replay."""
 
 POINTS = [f"{when} {step}" for step in STEPS for when in ("before", "after")]
 
@@ -56,7 +55,7 @@ def die() -> None:
 def arm(point: str, nth: int) -> None:
     """Wrap the step so that its n-th time is the last thing this process does."""
     when, step = point.split()
-    owner, name = (STEPS | RARE | REFRESH)[step]
+    owner, name = (STEPS | RARE | REPLAY | REFRESH)[step]
     if step in REFRESH:
         hasten()
     whole: Callable[..., Awaitable[Any]] = getattr(owner, name)
