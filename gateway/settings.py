@@ -107,8 +107,8 @@ class Settings(BaseSettings):
     scope_ttl: int = Field(86_400, ge=1, description="Seconds an idempotency key is remembered after its call ended.")
     keep_events: int = Field(86_400, ge=1, description="Seconds results and lifecycle events stay on their topics.")
     foreign_wait: int = Field(604_800, ge=1, description="Seconds another group may hold entries of a topic back.")
-    trim_every: float = Field(2.0, gt=0, description="Seconds between trims of the topics.")
-    reap_every: float = Field(0.5, gt=0, description="Seconds between looks for lost claims.")
+    trim_every: float = Field(5.0, gt=0, description="Seconds between trims of the topics.")
+    reap_every: float = Field(1.0, gt=0, description="Seconds between looks for lost claims.")
     drain: float = Field(8.0, gt=0, description="Seconds calls under way may take to end at a stop.")
     flight_bytes: int = Field(
         8_388_608, ge=65_536, description="Bytes of one script call; Redis would drop a connection that sends too much."

@@ -98,6 +98,7 @@ class Breakers:
         self._breakers: dict[str, Breaker] = {}
         self._known: dict[str, Shared] = {}
         self._released: dict[str, str] = {}
+        self._stirred = asyncio.Event()
         self._urgent = asyncio.Event()
         self._sequence = 0
         self._flight: tuple[list[Breaker], dict[str, str]] | None = None
@@ -156,13 +157,14 @@ class Breakers:
         task = asyncio.current_task()
         # Asked, and not only waited for: before Python 3.12 `wait_for`, which clients use, may swallow a cancellation.
         while task is None or not task.cancelling():
+            self._stirred.clear()
             self._urgent.clear()
             with contextlib.suppress(StoreAwayError):
                 await self.round()
             await asyncio.sleep(PAUSE_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_S - PAUSE_S):
-                    await self._urgent.wait()
+            # While no call ends there is nothing to share, and an idle process sleeps.
+            await _within(LOOK_S - PAUSE_S, self._stirred)
+            await _within(FLUSH_S - PAUSE_S, self._urgent)
 
     async def round(self) -> None:
         """Tell what has changed, share evidence, and look when it is time; raises `StoreAwayError`."""
@@ -176,6 +178,7 @@ class Breakers:
         self, breaker: Breaker, permit: Permit, verdict: Verdict, *, duration_s: float = 0.0, asked_s: float = 0.0
     ) -> None:
         breaker.settle(permit, verdict, self._clock(), duration_s=duration_s, asked_s=asked_s)
+        self._stirred.set()
         if permit.probe:
             self._released[breaker.key] = permit.token
         if permit.probe or verdict is Verdict.FAILED or breaker.move() is not None:
@@ -244,6 +247,13 @@ class Breakers:
         breaker = self._breakers.get(key)
         if breaker is not None:
             breaker.adopt(shared.standing, shared.revision, self._clock())
+
+
+async def _within(wait_s: float, event: asyncio.Event) -> None:
+    """Wait for an event, but not longer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await event.wait()
 
 
 def told(changed: Changed) -> dict[str, object]:

@@ -61,7 +61,8 @@ class ReplayRunner:
     async def tick(self) -> None:
         """Move every running replay one step on, if it is this process's turn."""
         store, ambient = self._parts.store, self._parts.ambient
-        if not await store.lead(ambient.worker, self._parts.lease_ms):
+        # Most of the time there is none: then nobody needs to lead.
+        if not await store.plans() or not await store.lead(ambient.worker, self._parts.lease_ms):
             self._items.clear()
             self._purse.clear()
             return

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.timed
 
 TERMS = Terms(items=256, size_bytes=8_000_000, wait_s=0.01, most_bytes=10**9)
 FAR = 10**17
+WATCHED_S = 12
+"""The kernel counts in hundredths of a second: over so long that is little beside the claim."""
 
 
 def admission(number: int) -> Admission:
@@ -91,8 +93,8 @@ def test_an_idle_worker_costs_less_than_one_percent_of_a_core(redis_url: str, tm
     try:
         time.sleep(4)
         before = _cpu_s(worker.pid)
-        time.sleep(5)
-        assert (_cpu_s(worker.pid) - before) / 5 < 0.01
+        time.sleep(WATCHED_S)
+        assert (_cpu_s(worker.pid) - before) / WATCHED_S < 0.01
     finally:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
