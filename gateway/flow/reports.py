@@ -147,6 +147,20 @@ def result_event(ended: CallResult, now: datetime, traceparent: str | None) -> s
     )
 
 
+def result_again(data: Mapping[str, Any], ended: datetime, traceparent: str | None) -> str:
+    """Render a result that was told before: the same id, type and `data`."""
+    return publishable(
+        CloudEvent(
+            type=f"tool.call.{data['state']}",
+            id=f"{data['call']}.result",
+            time=stamp(ended),
+            subject=data["tool"],
+            traceparent=traceparent,
+            data=data,
+        )
+    )
+
+
 def rejection(incoming: Incoming, refuse: Refuse) -> CallResult:
     """Gather the result of an event that was refused before it became a call."""
     data = incoming.data

@@ -35,10 +35,10 @@ _FINAL = 2
 
 IDENTITY = (
     *("tenant", "agent", "session", "tool", "connector", "connection", "key", "request_source", "request_id"),
-    *("op_class", "priority", "confidence", "trace_id", "accepted_us", "deadline_us", "replay_of", "root"),
+    *("op_class", "priority", "confidence", "trace_id", "accepted_us", "deadline_us", "replay_of", "root", "ended_us"),
 )
 """Told once or told alike every time."""
-NEWEST = ("state", "effect", "error_class", "message", "fingerprint", "dead_letter", "attempts", "ended_us")
+NEWEST = ("state", "effect", "error_class", "message", "fingerprint", "dead_letter", "attempts")
 """Told anew by each event; the highest `seq` is right."""
 RESULT = ("http_status", "queued_ms", "duration_ms", "contract", "summary", "result")
 """Told by the result alone."""
@@ -72,6 +72,8 @@ class Told:
     call: Row | None = None
     event: Row | None = None
     letter: Row | None = None
+    answered: str | None = None
+    """The call whose result this is, when it is kept whole: the journal can answer for it."""
 
 
 def read(raw: bytes, *, most_bytes: int) -> Told:
@@ -94,7 +96,8 @@ def _read(event: _Envelope, most_bytes: int) -> Told:
     if event.type.startswith(CALL_EVENT):
         if isinstance(data.get("seq"), int):
             return Told(call=_lifecycle(event, time_us), event=_event(event, time_us))
-        return Told(call=_result(event, most_bytes))
+        row, whole = _result(event, most_bytes)
+        return Told(call=row, answered=row["call"] if whole else None)
     return Told(event=_event(event, time_us))
 
 
@@ -155,12 +158,13 @@ def _named(data: Mapping[str, Any]) -> Row:
     }
 
 
-def _result(event: _Envelope, most_bytes: int) -> Row:
+def _result(event: _Envelope, most_bytes: int) -> tuple[Row, bool]:
     data, request = event.data, event.data["request"]
     kept = _json(data)
-    if len(kept.encode()) > most_bytes:
+    whole = len(kept.encode()) <= most_bytes
+    if not whole:
         kept = _json({**data, "result": None, "result_left_out": True})
-    return _clean(
+    row = _clean(
         {
             **_named(data),
             "agent": agent_of(request["source"]),
@@ -174,9 +178,11 @@ def _result(event: _Envelope, most_bytes: int) -> Row:
             "state": data["state"],
             "effect": data["effect"],
             "attempts": data["attempts"],
+            "ended_us": microseconds(event.time),
             "result": kept,
         }
     )
+    return row, whole
 
 
 def _letter(event: _Envelope) -> Row:
