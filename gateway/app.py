@@ -26,6 +26,7 @@ from dlq.redaction import Sealer, scrub_bytes
 from gateway import telemetry
 from gateway.alerting import Alerting, alerting_of
 from gateway.alerts import Alerts
+from gateway.endings import ended
 from gateway.flow.approvals import Approvals
 from gateway.flow.approvals import Parts as Reviewing
 from gateway.flow.delivery import Delivery, Parts
@@ -38,7 +39,7 @@ from gateway.flow.recall import Past, Recall
 from gateway.flow.reports import result_again
 from gateway.flow.settlements import Tried
 from gateway.flow.status import NOBODY, Finale, Seen, Status
-from gateway.guards import Common, Guarding, ended, open_guards
+from gateway.guards import Common, Guarding, open_guards
 from gateway.journal.calls import Calls
 from gateway.journal.database import Away, Database, Missing
 from gateway.journal.follow import Following
@@ -139,7 +140,7 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         common = await _common(stack, settings, ambient(role))
         guarding = await stack.enter_async_context(open_guards(common))
         signals = Signals(common.listener, common.shard, wait_s=settings.redis_wait)
-        stack.push_async_callback(ended, asyncio.create_task(signals.listen()))
+        stack.push_async_callback(ended, [asyncio.create_task(signals.listen())])
         sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
         history = _history(common)

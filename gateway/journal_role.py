@@ -10,6 +10,7 @@ import uvloop
 
 from gateway import telemetry
 from gateway.app import ambient
+from gateway.endings import ended
 from gateway.entrypoints.worker import Chore, keep_house
 from gateway.journal import schema
 from gateway.journal.database import Away, Database
@@ -74,8 +75,7 @@ async def run_journal(settings: Settings) -> int:
         await stop.wait()
         joined.writer.stop()
         await writing
-        for task in house:
-            task.cancel()
+        await ended(house)
         log.info("journal.stopped")
     return 0
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 
 import structlog
 import uvicorn
@@ -15,6 +15,7 @@ from connectors.breaking.standing import Standing, State
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
+from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.bus import Bus
 from gateway.entrypoints.worker import Parts as WorkerParts
@@ -108,22 +109,13 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await _ended(house.pop(name) for name in STEERS_BUS)
+        await ended(house.pop(name) for name in STEERS_BUS)
         await bus.stop()
         worker.stop()
         await claiming
-        await _ended(house.values())
+        await ended(house.values())
         with contextlib.suppress(*PASSING, TimeoutError):
             await asyncio.wait_for(gateway.fleet.leave(), 1.0)
-
-
-async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until they have ended: a library that waits for an answer may swallow a cancellation and go on."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=0.2)
 
 
 async def run_api(settings: Settings) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 from gateway import journal_role, roles
 from gateway.app import Gateway, ambient, open_gateway
 from gateway.chores import check_epoch
+from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.worker import keep_house
 from gateway.settings import Settings
@@ -100,9 +101,7 @@ async def journalling(settings: Settings) -> AsyncIterator[journal_role.Joined]:
         yield joined
         joined.writer.stop()
         await writing
-        for task in house:
-            task.cancel()
-        await asyncio.gather(*house, return_exceptions=True)
+        await ended(house)
 
 
 @asynccontextmanager

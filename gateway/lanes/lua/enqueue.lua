@@ -21,7 +21,7 @@ local shard, source, results, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, items, offered, most_bytes = ARGV[1], cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, forecast, letters
+-- USES lanes, pacing, forecast, letters, topics
 local TENANT = 'default'
 -- A duplicate that waits for the journal must not outlive what makes it one: its scope is kept so long from each look at it.
 local WAITS_S = 86400
@@ -29,11 +29,8 @@ local accepted, duplicates, woken, answers = 0, 0, 0, {}
 local queued = tonumber(redis.call('HGET', shard .. ':bytes', TENANT) or '0')
 local flooded = redis.call('EXISTS', shard .. ':watermark') == 1
 
--- Lua has no rollback: what would fail in the middle is looked for before the first write.
-for _, stream in ipairs({source, results, events}) do
-  local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
-end
+local unfit = misfit({source, results, events})
+if unfit then return unfit end
 
 local function acknowledged(item)
   return item.entry == nil or redis.call('XACK', source, group, item.entry) == 1

@@ -12,13 +12,10 @@
 -- RETURN  list of "refused" | "seen"
 local shard, source, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, items, answers = ARGV[1], cmsgpack.unpack(ARGV[2]), {}
--- USES letters
+-- USES letters, topics
 
--- Lua has no rollback: what would fail in the middle is looked for before the first write.
-for _, stream in ipairs({source, results, events, letters}) do
-  local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
-end
+local unfit = misfit({source, results, events, letters})
+if unfit then return unfit end
 
 local function refuse(item)
   if redis.call('XACK', source, group, item.entry) == 0 then return 'seen' end
