@@ -54,6 +54,7 @@ def lifecycle(call: ToolCall, kind: str, seq: int, now: datetime, facts: Mapping
         "idempotency_key": call.key,
         "confidence": call.confidence,
         "replay_of": call.replay_of,
+        "root": call.root,
         **facts,
     }
     event = CloudEvent(
@@ -69,7 +70,6 @@ def accepted(call: ToolCall, now: datetime, *, reviewed: bool) -> str:
         "class": call.op_class,
         "deadline": stamp(moment(call.deadline_us)),
         "priority": call.priority,
-        "root": call.root,
         "generation": call.generation,
         "request": call.request,
         "origin": call.origin,

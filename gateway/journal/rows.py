@@ -43,14 +43,15 @@ NEWEST = ("state", "effect", "error_class", "message", "fingerprint", "dead_lett
 RESULT = ("http_status", "queued_ms", "duration_ms", "contract", "summary", "result")
 """Told by the result alone."""
 SEARCHED = (
-    *("call", "tool", "agent", "session", "connection", "key", "request_id", "trace_id", "replay_of"),
+    *("call", "tool", "agent", "session", "connection", "key", "request_id", "trace_id", "replay_of", "root"),
     *("error_class", "message", "fingerprint", "dead_letter", "summary"),
 )
 
-_REPEATED = frozenset(
-    {"call", "seq", "tool", "connection", "agent", "session", "idempotency_key", "confidence", "replay_of"}
-)
+_REPEATED = frozenset({"call", "seq", "tool", "connection", "agent", "session", "idempotency_key", "confidence"})
 """Fields of an event that its call's row has already."""
+
+_LINEAGE = frozenset({"replay_of", "root"})
+"""Its call's row has these too, but a timeline tells of them; of most calls there is nothing to tell."""
 
 
 class _Envelope(msgspec.Struct, kw_only=True):
@@ -103,7 +104,7 @@ def _read(event: _Envelope, most_bytes: int) -> Told:
 
 def _event(event: _Envelope, time_us: int) -> Row:
     data = event.data
-    facts = {name: value for name, value in data.items() if name not in _REPEATED} if "seq" in data else data
+    facts = data if "seq" not in data else {name: value for name, value in data.items() if _is_told(name, value)}
     return {
         "id": event.id,
         "call": data.get("call"),
@@ -112,6 +113,10 @@ def _event(event: _Envelope, time_us: int) -> Row:
         "time_us": time_us,
         "data": _json(facts),
     }
+
+
+def _is_told(name: str, value: Any) -> bool:
+    return name not in _REPEATED and (value is not None or name not in _LINEAGE)
 
 
 def _lifecycle(event: _Envelope, time_us: int) -> Row:
