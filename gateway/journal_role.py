@@ -10,6 +10,7 @@ import uvloop
 
 from gateway import telemetry
 from gateway.app import ambient
+from gateway.collector import spare_collector
 from gateway.endings import ended
 from gateway.entrypoints.worker import Chore, keep_house
 from gateway.journal import schema
@@ -71,6 +72,7 @@ async def run_journal(settings: Settings) -> int:
             return 2
         house = [asyncio.create_task(keep_house(chore)) for chore in joined.chores]
         writing = asyncio.create_task(joined.writer.run())
+        spare_collector()
         log.info("journal.started", database=joined.database.name)
         await stop.wait()
         joined.writer.stop()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from connectors.breaking.standing import Standing, State
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
+from gateway.collector import spare_collector
 from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.bus import Bus
@@ -37,9 +37,6 @@ from gateway.settings import LOOPBACK, Settings
 from schemas.moment import microseconds
 
 log = structlog.get_logger()
-
-YOUNG = 50_000
-"""Objects that are made before the collector looks at the young ones."""
 
 GRACE_S = 3
 """Seconds an open request may take to end at a stop."""
@@ -99,17 +96,6 @@ async def run_worker(settings: Settings) -> None:
             log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
             await stop.wait()
         log.info("worker.stopped", worker=gateway.ambient.worker)
-
-
-def spare_collector() -> None:
-    """Let the collector of cycles pass over what lives as long as the process, and look at the rest less often.
-
-    What calls leave behind has no cycles, or few; looking through everything that was imported was a fifth of a worker's time
-    (docs/benchmarks.md). See https://docs.python.org/3/library/gc.html#gc.freeze.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG, 20, 50)
 
 
 @contextlib.asynccontextmanager
