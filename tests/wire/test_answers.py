@@ -161,7 +161,7 @@ async def test_a_duplicate_waits_for_a_journal_that_is_away_and_is_never_made_ag
         await published(redis, "step-2")
         _, other = await results(redis, 2)
         assert other["data"]["idempotency_key"] == "step-2", "what comes behind it is not held up"
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.5)
         assert (await redis.xpending("tool-calls", GROUP))["pending"] == 1
         assert await redis.ttl(key) > 3600, "what waits is a duplicate for as long as it waits"
         assert await redis.xlen("tool-results") == 2

@@ -51,7 +51,6 @@ async def test_a_journal_that_is_behind_is_told_with_how_much_and_since_when(
         assert "sluice journal" in row["fix"]
         async with journalling(gateway.gateway.settings):
             await until_ready(gateway, "it writes what happens")
-            assert (await doctor(gateway, tmp_path))["status"] == "ok"
         then_ms = int((time.time() - AGO_S) * 1000)
         for number, raw in enumerate(told(Story(number=1)).events):
             await redis.xadd("tool-events", {"data": raw}, id=f"{then_ms}-{number + 1}")
