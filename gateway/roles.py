@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 
 import structlog
 import uvicorn
@@ -15,6 +16,7 @@ from connectors.breaking.standing import Standing, State
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
+from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.bus import Bus
 from gateway.entrypoints.worker import Parts as WorkerParts
@@ -29,12 +31,15 @@ from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
 from gateway.planners import planners
+from gateway.policy.keeping_up import standing
 from gateway.policy.webhooks import misfit
 from gateway.settings import LOOPBACK, Settings
-from schemas.moment import microseconds, moment, stamp
-from schemas.topics import Unread
+from schemas.moment import microseconds
 
 log = structlog.get_logger()
+
+YOUNG = 50_000
+"""Objects that are made before the collector looks at the young ones."""
 
 GRACE_S = 3
 """Seconds an open request may take to end at a stop."""
@@ -47,9 +52,6 @@ REAP_BATCH = 200
 
 REAP_GAP_S = 2.0
 """Seconds without any reaping in the fleet that tell of an outage."""
-
-IN_STEP_US = 5_000_000
-"""What is younger may well be on its way into the journal."""
 
 REAP_LEASE_US = 10_000_000
 """How long a reaper may take to settle them."""
@@ -93,9 +95,21 @@ async def run_worker(settings: Settings) -> None:
         if not await joined(gateway, stop):
             return
         async with working(gateway):
+            spare_collector()
             log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
             await stop.wait()
         log.info("worker.stopped", worker=gateway.ambient.worker)
+
+
+def spare_collector() -> None:
+    """Let the collector of cycles pass over what lives as long as the process, and look at the rest less often.
+
+    What calls leave behind has no cycles, or few; looking through everything that was imported was a fifth of a worker's time
+    (docs/benchmarks.md). See https://docs.python.org/3/library/gc.html#gc.freeze.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG, 20, 50)
 
 
 @contextlib.asynccontextmanager
@@ -108,22 +122,13 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await _ended(house.pop(name) for name in STEERS_BUS)
+        await ended(house.pop(name) for name in STEERS_BUS)
         await bus.stop()
         worker.stop()
         await claiming
-        await _ended(house.values())
+        await ended(house.values())
         with contextlib.suppress(*PASSING, TimeoutError):
             await asyncio.wait_for(gateway.fleet.leave(), 1.0)
-
-
-async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until they have ended: a library that waits for an answer may swallow a cancellation and go on."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=0.2)
 
 
 async def run_api(settings: Settings) -> None:
@@ -196,25 +201,14 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
         alive = await gateway.fleet.anybody()
     except PASSING as error:
         return [api.Check(name="redis", ok=False, detail=f"Redis does not answer: {type(error).__name__}")]
-    behind = await unread(gateway.redis, [gateway.topics.events, gateway.topics.results])
+    behind = await unread(gateway.redis, [gateway.topics.events, gateway.topics.results, gateway.topics.letters])
     told = "a worker gave a sign of life" if alive else "no worker has given a sign of life"
     return [
         api.Check(name="redis", ok=True, detail="writes are answered"),
         api.Check(name="worker", ok=alive, detail=told),
         # Told and no reason to refuse: calls are worked on without it, and what it has not written waits for it.
-        api.Check(name="journal", ok=True, detail=in_step(behind, microseconds(gateway.ambient.now()))),
+        api.Check(name="journal", ok=True, detail=standing(behind, microseconds(gateway.ambient.now()))),
     ]
-
-
-def in_step(topics: list[Unread], now_us: int) -> str:
-    """Say how far the journal is behind."""
-    if not topics:
-        return "no journal has started: nothing can be listed, and the topics grow until one does"
-    entries = sum(one.entries for one in topics)
-    oldest_us = min((one.oldest_us for one in topics if one.oldest_us is not None), default=now_us)
-    if now_us - oldest_us < IN_STEP_US:
-        return "it writes what happens"
-    return f"it is behind: {entries} entries, the oldest from {stamp(moment(oldest_us))}"
 
 
 async def joined(gateway: Gateway, stop: asyncio.Event) -> bool:
