@@ -47,6 +47,13 @@ class Shown:
     state: LetterState | None
     became: Became | None
 
+    @property
+    def effect(self) -> Effect:
+        """What is known of it now: that a letter is resolved means that a person said that it ran."""
+        if self.became is not None and self.became.status is LetterStatus.RESOLVED:
+            return Effect.EXECUTED
+        return self.state.effect if self.state else self.record.effect.state
+
 
 class DeadLetters:
     """The use-case; one instance a process."""

@@ -6,6 +6,7 @@ from typing import Any
 _SAID = {
     "tool.call.accepted": "Accepted{as_class}{lineage}.",
     "tool.call.held": "Held back: {reason}.",
+    "tool.call.reviewed": "{decision} by {who}{because}.",
     "contract.finding": "Its answer differs from the contract: {sentence}",
     "letter.changed": "Its letter is {status} now{by}{because}.",
 }
@@ -28,6 +29,8 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "sentence": data.get("sentence") or "",
         "status": str(data.get("status")).replace("_", " "),
         "by": f", by {data['by']}" if data.get("by") else "",
+        "decision": str(data.get("decision")).capitalize(),
+        "who": data.get("by") or "nobody",
         "because": f": {data['reason']}" if data.get("reason") else "",
     }
     return said.format(**facts)
