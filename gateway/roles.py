@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 
@@ -26,6 +27,7 @@ from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
+from gateway.flow.status import Status
 from gateway.journal.database import Misplaced, url_of
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
@@ -127,12 +129,27 @@ async def run_api(settings: Settings) -> None:
             port=settings.port,
             log_config=None,
             access_log=False,
-            # Long polls would hold a stop up: they are cut, and their callers ask again.
+            # Streams would hold a stop up: they are cut, and their readers ask again; long polls are answered.
             timeout_graceful_shutdown=GRACE_S,
             limit_concurrency=MOST_REQUESTS,
             lifespan="on",
         )
-        await uvicorn.Server(config).serve()
+        await _Server(config, gateway.status, linger_s=settings.linger).serve()
+
+
+class _Server(uvicorn.Server):
+    """Says that it stops before it closes its door."""
+
+    def __init__(self, config: uvicorn.Config, status: Status, *, linger_s: float) -> None:
+        super().__init__(config)
+        self._status = status
+        self._linger_s = linger_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer the long polls with what is known, and go on answering until whoever sends requests here has noticed."""
+        self._status.hurry()
+        await asyncio.sleep(self._linger_s)
+        await super().shutdown(sockets)
 
 
 def _api_parts(gateway: Gateway) -> api.ApiParts:
@@ -187,6 +204,8 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
         alive = await gateway.fleet.anybody()
     except PASSING as error:
         return [api.Check(name="redis", ok=False, detail=f"Redis does not answer: {type(error).__name__}")]
+    if gateway.status.hurried:
+        return [api.Check(name="api", ok=False, detail="this process is about to end; another one can be asked")]
     behind = await unread(gateway.redis, [gateway.topics.events, gateway.topics.results, gateway.topics.letters])
     told = "a worker gave a sign of life" if alive else "no worker has given a sign of life"
     return [

@@ -110,6 +110,11 @@ class Settings(BaseSettings):
     trim_every: float = Field(5.0, gt=0, description="Seconds between trims of the topics.")
     reap_every: float = Field(1.0, gt=0, description="Seconds between looks for lost claims.")
     drain: float = Field(8.0, gt=0, description="Seconds calls under way may take to end at a stop.")
+    linger: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds the API goes on answering after SIGTERM while /readyz says no, so that a load balancer asks elsewhere.",
+    )
     flight_bytes: int = Field(
         8_388_608, ge=65_536, description="Bytes of one script call; Redis would drop a connection that sends too much."
     )
