@@ -1,6 +1,6 @@
 -- refuse: end what never reached a lane: publish its result, letter and events, count it, acknowledge its source.
 -- Idempotent: an entry that is no longer pending changes nothing.
--- KEYS[1] shard    tag     prefix of stats, alone, letters and answer:* (hashes), idem:* (strings)
+-- KEYS[1] shard    tag     prefix of stats, alone, letters and answer:* (hashes)
 -- KEYS[2] source   stream  where bus entries are acknowledged
 -- KEYS[3] results  stream  result events
 -- KEYS[4] events   stream  lifecycle events
