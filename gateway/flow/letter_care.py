@@ -15,8 +15,8 @@ from gateway.ports import Ambient
 
 log = structlog.get_logger()
 
-AT_ONCE: Final = 200
-"""Letters of one script call."""
+AT_ONCE: Final = 64
+"""Letters of one script call; more would hold Redis too long."""
 
 MOST: Final = 20_000
 """Letters of one run; what is left is met in the next."""
@@ -61,8 +61,7 @@ class LetterCare:
             held += looked - len(letters)
             gone += len(letters)
             if letters:
-                files = [reference(one, part) for one in letters for part in (RAW, ARGUMENTS, BODY)]
-                await asyncio.to_thread(self._blobs.remove, *files)
+                await self.removed([reference(one, part) for one in letters for part in (RAW, ARGUMENTS, BODY)])
             if looked < AT_ONCE:
                 break
         if gone:
@@ -78,9 +77,13 @@ class LetterCare:
         found = await self._unnamed(await asyncio.to_thread(self._blobs.older, before_s))
         orphans, self._orphans = found & self._orphans, found
         if orphans:
-            await asyncio.to_thread(self._blobs.remove, *orphans)
+            await self.removed(orphans)
             log.warning("letters.orphans", files=len(orphans))
         return len(orphans)
+
+    async def removed(self, files: Collection[str]) -> None:
+        """Remove files that nothing names."""
+        await asyncio.to_thread(self._blobs.remove, *files)
 
     async def _unnamed(self, files: Sequence[str]) -> set[str]:
         """Return files whose letter is nowhere: not in Redis, and not open in the journal, which may outlive it."""

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 
-from gateway.lanes.letters import LetterStates
+from gateway.lanes.letters import LettersKnown
 from gateway.lanes.queue import Lanes
 from gateway.lanes.replies import text
-from schemas.topics import FIELD, GROUP, Shard, Topics
+from schemas.topics import FIELD, GROUP, Topics
 
 CHUNK = 50
 """Letters that are read at once; they are long."""
@@ -30,16 +29,14 @@ class Terms:
     """At most so long for the sake of another group."""
 
 
-class LetterShelf:
+class LetterShelf(LettersKnown):
     """One shard's."""
 
     def __init__(self, redis: "Redis", topics: Topics, lanes: Lanes, terms: Terms) -> None:
         """`lanes` are the lanes of the same shard."""
-        self._redis: Any = redis  # the client's types know keys of one kind only
+        super().__init__(redis, lanes.shard)
         self._topics = topics
-        self._shard: Shard = lanes.shard
         self._lanes = lanes
-        self._states = LetterStates(redis, lanes.shard, lanes)
         self._terms = terms
 
     async def forget(self, *, skip: int, most: int) -> tuple[int, list[str]]:
@@ -53,7 +50,7 @@ class LetterShelf:
         ids, found = list(letters), set()
         for at in range(0, len(ids), TOGETHER):
             some = ids[at : at + TOGETHER]
-            states, ends = await self._states.states(some), await self._states.over(some)
+            states, ends = await self.states(some), await self.over(some)
             found |= {
                 one for one, state, over in zip(some, states, ends, strict=True) if state is None and over is None
             }

@@ -50,14 +50,13 @@ class Unlisted(ValueError):  # noqa: N818 - a situation
     """The cursor is none of ours."""
 
 
-class LetterStates:
-    """One shard's."""
+class LettersKnown:
+    """What one shard knows of letters."""
 
-    def __init__(self, redis: "Redis", shard: Shard, lanes: Lanes) -> None:
-        """`lanes` are the lanes of the same shard."""
+    def __init__(self, redis: "Redis", shard: Shard) -> None:
+        """Only looks."""
         self._redis: Any = redis  # the client's types know keys of one kind only
         self._shard = shard
-        self._lanes = lanes
 
     async def states(self, letters: Sequence[str]) -> list[LetterState | None]:
         """Return how letters stand; None: it is over, or was never one."""
@@ -74,6 +73,15 @@ class LetterStates:
     async def became(self, letters: Sequence[str]) -> list[Became | None]:
         """Return what became of letters that are over; None: it is not, or that is no longer told."""
         return [_became(over) for over in await self.over(letters)]
+
+
+class LetterStates(LettersKnown):
+    """The same, and decisions."""
+
+    def __init__(self, redis: "Redis", shard: Shard, lanes: Lanes) -> None:
+        """`lanes` are the lanes of the same shard."""
+        super().__init__(redis, shard)
+        self._lanes = lanes
 
     async def change(self, changes: Sequence[LetterChange]) -> list[Told]:
         """Write decisions down; only an open letter takes one."""
@@ -165,9 +173,13 @@ class LetterScan:
 
 
 def _read(fields: dict[bytes, bytes]) -> DeadLetter | None:
+    return record_of(fields.get(FIELD.encode(), b""))
+
+
+def record_of(raw: bytes) -> DeadLetter | None:
     """Read one entry; what somebody else wrote there is no letter."""
     try:
-        return _event(fields.get(FIELD.encode(), b"")).data
+        return _event(raw).data
     except msgspec.DecodeError:
         return None
 
