@@ -10,6 +10,7 @@ import uvloop
 
 from gateway import telemetry
 from gateway.app import ambient
+from gateway.collector import spare_collector
 from gateway.endings import ended
 from gateway.entrypoints.worker import Chore, keep_house
 from gateway.journal import schema
@@ -17,6 +18,7 @@ from gateway.journal.database import Away, Database
 from gateway.journal.retention import Days, forget
 from gateway.journal.store import Store, Written
 from gateway.journal.writer import Heard, Terms, Writer
+from gateway.lanes.answers import Answers
 from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import PASSING
@@ -70,6 +72,7 @@ async def run_journal(settings: Settings) -> int:
             return 2
         house = [asyncio.create_task(keep_house(chore)) for chore in joined.chores]
         writing = asyncio.create_task(joined.writer.run())
+        spare_collector()
         log.info("journal.started", database=joined.database.name)
         await stop.wait()
         joined.writer.stop()
@@ -95,9 +98,22 @@ async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Jo
         result_bytes=settings.journal_result_bytes,
         redis_wait_s=settings.redis_wait,
     )
-    heard = Heard(monotonic=around.monotonic, away=PASSING, wrote=_wrote, skipped=telemetry.record_skipped)
+    answers = Answers(redis, shard, ttl_s=settings.answer_ttl)
+    heard = Heard(
+        monotonic=around.monotonic,
+        away=PASSING,
+        wrote=_wrote,
+        answered=answers.shorten if outlasts_keys(settings) else None,
+        skipped=telemetry.record_skipped,
+    )
     writer = Writer(reader, Store(database), terms=terms, heard=heard)
     return Joined(writer=writer, reader=reader, database=database, chores=_chores(settings, around, reader, database))
+
+
+def outlasts_keys(settings: Settings) -> bool:
+    """Tell whether the journal keeps a call at least as long as its key is remembered; else the answer stays in Redis."""
+    kept = (settings.journal_keep_done, settings.journal_keep_failed)
+    return all(days == 0 or days * 86_400 >= settings.scope_ttl for days in kept)
 
 
 async def migrated(database: Database, stop: asyncio.Event) -> bool:

@@ -47,7 +47,7 @@ def replaying(common: Common, intake: Intake, seal: Sealer, database: Database) 
     settings = common.settings
     kept = ShelfTerms(keep_s=settings.keep_letters, wait_s=settings.foreign_wait)
     shelf = LetterShelf(common.redis, common.topics, lanes, kept)
-    terms = Terms(scope_ttl_s=settings.scope_ttl, answer_ttl_s=settings.answer_ttl)
+    terms = Terms(scope_ttl_s=settings.scope_ttl, answer_ttl_s=settings.scope_ttl)
     return Replaying(
         letters=DeadLetters(LetterParts(index=index, book=states, unseal=seal.unseal, ambient=around), terms),
         control=ReplayControl(

@@ -15,6 +15,7 @@ from connectors.breaking.standing import Standing, State
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
+from gateway.collector import spare_collector
 from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.bus import Bus
@@ -30,10 +31,10 @@ from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
 from gateway.planners import planners
+from gateway.policy.keeping_up import standing
 from gateway.policy.webhooks import misfit
 from gateway.settings import LOOPBACK, Settings
-from schemas.moment import microseconds, moment, stamp
-from schemas.topics import Unread
+from schemas.moment import microseconds
 
 log = structlog.get_logger()
 
@@ -48,9 +49,6 @@ REAP_BATCH = 200
 
 REAP_GAP_S = 2.0
 """Seconds without any reaping in the fleet that tell of an outage."""
-
-IN_STEP_US = 5_000_000
-"""What is younger may well be on its way into the journal."""
 
 REAP_LEASE_US = 10_000_000
 """How long a reaper may take to settle them."""
@@ -94,6 +92,7 @@ async def run_worker(settings: Settings) -> None:
         if not await joined(gateway, stop):
             return
         async with working(gateway):
+            spare_collector()
             log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
             await stop.wait()
         log.info("worker.stopped", worker=gateway.ambient.worker)
@@ -188,25 +187,14 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
         alive = await gateway.fleet.anybody()
     except PASSING as error:
         return [api.Check(name="redis", ok=False, detail=f"Redis does not answer: {type(error).__name__}")]
-    behind = await unread(gateway.redis, [gateway.topics.events, gateway.topics.results])
+    behind = await unread(gateway.redis, [gateway.topics.events, gateway.topics.results, gateway.topics.letters])
     told = "a worker gave a sign of life" if alive else "no worker has given a sign of life"
     return [
         api.Check(name="redis", ok=True, detail="writes are answered"),
         api.Check(name="worker", ok=alive, detail=told),
         # Told and no reason to refuse: calls are worked on without it, and what it has not written waits for it.
-        api.Check(name="journal", ok=True, detail=in_step(behind, microseconds(gateway.ambient.now()))),
+        api.Check(name="journal", ok=True, detail=standing(behind, microseconds(gateway.ambient.now()))),
     ]
-
-
-def in_step(topics: list[Unread], now_us: int) -> str:
-    """Say how far the journal is behind."""
-    if not topics:
-        return "no journal has started: nothing can be listed, and the topics grow until one does"
-    entries = sum(one.entries for one in topics)
-    oldest_us = min((one.oldest_us for one in topics if one.oldest_us is not None), default=now_us)
-    if now_us - oldest_us < IN_STEP_US:
-        return "it writes what happens"
-    return f"it is behind: {entries} entries, the oldest from {stamp(moment(oldest_us))}"
 
 
 async def joined(gateway: Gateway, stop: asyncio.Event) -> bool:

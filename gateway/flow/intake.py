@@ -13,6 +13,7 @@ import structlog
 from connectors.catalog import Catalog
 from gateway.flow import letter_moves, reports
 from gateway.flow.bounds import Bounds
+from gateway.flow.recall import Asked, nobody
 from gateway.policy import replays
 from gateway.policy.admission import Admit, Incoming, Refuse, admit
 from gateway.policy.plans import WEIGHTS, flow_of, reserved
@@ -30,6 +31,7 @@ from gateway.ports import (
     Full,
     Heavy,
     IntakeQueue,
+    Journalled,
     Late,
     Refusal,
 )
@@ -83,6 +85,8 @@ class Intake:
         self, queue: IntakeQueue, catalog: Callable[[], Catalog], *, ambient: Ambient, terms: Terms, letter: WriteLetter
     ) -> None:
         """`catalog` is asked for each batch, so that a reloaded one is used at once."""
+        self.recall: Callable[[Sequence[Asked]], Awaitable[list[Refusal]]] = nobody
+        """Ends duplicates whose answer only the journal has; whoever can ask it sets it."""
         self._queue = queue
         self._catalog = catalog
         self._ambient = ambient
@@ -167,11 +171,14 @@ class Intake:
         """Store what may wait; what the lanes will not take comes back as refusals."""
         answers = await self._queue.enqueue([waiting.admission for waiting in admissions])
         refused = []
+        repeats = []
         for waiting, answer in zip(admissions, answers, strict=True):
+            if isinstance(answer, Journalled):
+                repeats.append(Asked(waiting.admission.entry or "", answer.call))
             refuse = self._refused_by_queue(answer, waiting.verdict)
             if refuse is not None:
                 refused.append(self._refusal(waiting.incoming, refuse))
-        return refused
+        return refused + await self.recall(repeats) if repeats else refused
 
     def _refused_by_queue(self, answer: Answer, verdict: Admit) -> Refuse | None:
         """Turn the lanes' no into a refusal; a bound that begins to refuse is told."""

@@ -2,8 +2,8 @@
 -- Idempotent: a decision that was taken is not taken again.
 -- KEYS[1] shard   tag      prefix of letters, over, answer:* (hashes), aging (zset), idem:* (strings)
 -- KEYS[2] events  stream   lifecycle events
--- ARGV[1] items   msgpack  list of {letter, status, effect?, by, event, scope_ttl_s, answer_ttl_s}; a final status forgets the letter in its
---                 time; `open` with an effect decides what was unknown
+-- ARGV[1] items   msgpack  list of {letter, status, effect?, by, reason, event, scope_ttl_s, answer_ttl_s}; a final status forgets the letter
+--                          in its time; `open` with an effect decides what was unknown
 -- RETURN  list of {"changed"} | {"status", status} | {"known", effect} | {"gone"}, in the order of the items
 local shard, events, items, answers = KEYS[1], KEYS[2], cmsgpack.unpack(ARGV[1]), {}
 local time = redis.call('TIME')
