@@ -26,6 +26,9 @@ REVIEWS_EVERY_S = 1.0
 REPLAYS_EVERY_S = 0.5
 """How often the next step of a replay is taken: more often only asks whether there is one."""
 
+ORPHANS_EVERY_S = 600.0
+"""How often files are looked for that no letter names: only what died between file and letter leaves any."""
+
 STEERS_BUS = frozenset({"bus", "watermark"})
 """Chores that start and stop the bus: they end before it does."""
 
@@ -70,6 +73,8 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="quarantines", every_s=QUARANTINES_EVERY_S, run=gateway.guarding.quarantine.look),
         Chore(name="evidence", every_s=EVIDENCE_EVERY_S, run=gateway.witness.flush),
         Chore(name="trim", every_s=settings.trim_every, run=trim),
+        Chore(name="letters.forget", every_s=settings.trim_every, run=gateway.replaying.care.forget),
+        Chore(name="letters.sweep", every_s=ORPHANS_EVERY_S, run=gateway.replaying.care.sweep),
     ]
 
 

@@ -106,6 +106,11 @@ class Settings(BaseSettings):
     )
     scope_ttl: int = Field(86_400, ge=1, description="Seconds an idempotency key is remembered after its call ended.")
     keep_events: int = Field(86_400, ge=1, description="Seconds results and lifecycle events stay on their topics.")
+    keep_letters: Span = Field(
+        604_800,
+        ge=1,
+        description="Seconds a letter that is over stays on its topic, with its files, or as in 7d; an open one stays.",
+    )
     foreign_wait: int = Field(604_800, ge=1, description="Seconds another group may hold entries of a topic back.")
     trim_every: float = Field(5.0, gt=0, description="Seconds between trims of the topics.")
     reap_every: float = Field(1.0, gt=0, description="Seconds between looks for lost claims.")

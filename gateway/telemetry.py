@@ -59,6 +59,9 @@ QUEUE_BYTES = Name("sluice_queue_bytes", "Bytes that the calls in the queue take
 FLOODED = Name("sluice_queue_flooded", "1 while the queue is above its high watermark and takes nothing new.")
 MEMORY = Name("sluice_redis_memory_bytes", "Memory of the working state's Redis.")
 GATES = Name("sluice_gates_closed", "Gates and limits that are closed, by why.", ("reason",))
+LETTERS = Name(
+    "sluice_letters", "Dead letters: open ones, which stay, and those that are over and not forgotten yet.", ("status",)
+)
 REFUSALS = Name("sluice_refusals_total", "Calls refused before they had a place in a lane, by failure.", ("class",))
 LIMITED = Name(
     "sluice_rate_limited_total", "Answers in which the vendor asked to slow down.", ("connector", "operation")
@@ -106,6 +109,7 @@ NAMES: Final = (
     FLOODED,
     MEMORY,
     GATES,
+    LETTERS,
     BREAKER,
     BREAKER_MOVES,
     JOURNAL_ROWS,
@@ -242,6 +246,7 @@ class _Facts:
         yield _family(QUEUE_BYTES, {(): load.call_bytes})
         yield _family(FLOODED, {(): int(load.flooded)})
         yield _family(MEMORY, {(): load.memory_bytes})
+        yield _family(LETTERS, {(status,): count for status, count in sorted(self._gauges.letters.items())})
         yield _family(GATES, {(reason,): reasons[reason] for reason in HoldReason})
 
 

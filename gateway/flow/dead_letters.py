@@ -11,7 +11,15 @@ from dlq.opening import Unseal
 from gateway.flow import letter_moves
 from gateway.flow.refusals import Conflict, Nowhere, Unfit
 from gateway.ports import Ambient
-from gateway.ports.letters import Became, LetterBook, LetterChange, LetterFilter, LetterGroup, LetterIndex, LetterPage
+from gateway.ports.letters import (
+    Became,
+    LetterBook,
+    LetterChange,
+    LetterFilter,
+    LetterGroup,
+    LetterIndex,
+    LetterPage,
+)
 from schemas.dead_letter import DeadLetter
 from schemas.effect import Effect
 from schemas.letter import LetterState, LetterStatus
@@ -47,13 +55,6 @@ class Shown:
     state: LetterState | None
     became: Became | None
 
-    @property
-    def effect(self) -> Effect:
-        """What is known of it now: that a letter is resolved means that a person said that it ran."""
-        if self.became is not None and self.became.status is LetterStatus.RESOLVED:
-            return Effect.EXECUTED
-        return self.state.effect if self.state else self.record.effect.state
-
 
 class DeadLetters:
     """The use-case; one instance a process."""
@@ -66,11 +67,10 @@ class DeadLetters:
     async def find(self, wanted: LetterFilter, *, cursor: str | None, limit: int) -> LetterPage:
         """Return letters, newest first, as they stand now."""
         page = await self._parts.index.find(wanted, cursor=cursor, limit=limit)
-        states = await self._parts.book.states([row.letter for row in page.rows])
-        rows = [
-            row if state is None else replace(row, status=state.status, effect=state.effect)
-            for row, state in zip(page.rows, states, strict=True)
-        ]
+        ids = [row.letter for row in page.rows]
+        states, ends = await self._parts.book.states(ids), await self._parts.book.became(ids)
+        # What found them may be behind.
+        rows = [row.standing(state, became) for row, state, became in zip(page.rows, states, ends, strict=True)]
         kept = [row for row in rows if wanted.status in {None, row.status} and wanted.effect in {None, row.effect}]
         return replace(page, rows=kept)
 
@@ -131,6 +131,7 @@ class DeadLetters:
             status=status,
             effect=effect,
             by=by,
+            reason=reason,
             event=event,
             scope_ttl_s=self._terms.scope_ttl_s,
             answer_ttl_s=self._terms.answer_ttl_s,

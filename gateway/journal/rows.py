@@ -226,6 +226,7 @@ def _changed(data: Mapping[str, Any], time_us: int) -> Row:
             "letter": data["letter"],
             "call": data.get("call"),
             "status": data["status"],
+            "effect": data.get("effect"),
             # Two changes of one microsecond: the one that is nearer to the end came later.
             "version": changed_us * 10 + _STATUS_RANK.get(data["status"], _FINAL),
             "changed_us": changed_us,
@@ -252,24 +253,26 @@ def fold_call(row: Mapping[str, Any] | None, part: Mapping[str, Any]) -> Row:
 _DECISION = ("version", "status", "changed_us", "decided_by", "reason", "replay")
 _LETTER = (
     *("call", "tenant", "agent", "session", "tool", "connector", "operation", "connection", "op_class", "error_class"),
-    *("message", "action", "effect", "fingerprint", "trace_id", "first_us", "last_us", "root", "parent", "generation"),
-    "record",
+    *("message", "action", "fingerprint", "trace_id", "first_us", "last_us", "root", "parent", "generation", "record"),
 )
 _LETTER_SEARCHED = (
     *("letter", "call", "tool", "agent", "session", "connection", "error_class", "message", "fingerprint", "trace_id"),
     *("root", "parent", "reason"),
 )
+_KNOWN = {"unknown": 1, "not_executed": 2, "executed": 3}
+"""Effects of a letter, by how much is known: a person who decides only ever knows more than its record does."""
 
 
 def fold_letter(row: Mapping[str, Any] | None, part: Mapping[str, Any]) -> Row:
     """Join what is known of a letter with one more part; the newest change of its status is right."""
-    base: Row = dict.fromkeys((*_LETTER, *_DECISION), None) | {"version": 0, "status": "open"}
+    base: Row = dict.fromkeys((*_LETTER, *_DECISION, "effect"), None) | {"version": 0, "status": "open"}
     base |= {"letter": part["letter"], **(row or {})}
     for name in _LETTER:
         if base[name] is None:
             base[name] = part.get(name)
     if part.get("version", 0) > base["version"]:
         base |= {name: part.get(name) for name in _DECISION}
+    base["effect"] = max(base["effect"], part.get("effect"), key=lambda one: _KNOWN.get(one, 0))
     base["search"] = searchable(base[name] for name in _LETTER_SEARCHED)
     return base
 

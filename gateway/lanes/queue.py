@@ -185,6 +185,11 @@ class Lanes:
         items = _pack([dataclasses.asdict(change) for change in changes])
         return cast("list[Any]", await self._insist("letter", [self.shard.tag, self._topics.events], [items]))
 
+    async def forget(self, arguments: list[Any]) -> tuple[int, list[Any]]:
+        """Forget letters that are over; see `forget.lua`."""
+        looked, gone = await self._call("forget", [self.shard.tag, self._topics.letters], arguments)
+        return looked, gone
+
     async def replay(self, arguments: list[Any]) -> list[Any]:
         """Move a replay on; see `replay.lua`."""
         return cast("list[Any]", await self._insist("replay", [self.shard.tag], arguments))

@@ -91,7 +91,7 @@ def test_a_scrape_shows_every_metric_of_the_table() -> None:
     telemetry.record_refusal("admission.queue_full")
     load = Load(calls=2, call_bytes=70, memory_bytes=5000, memory_high_bytes=9000, flooded=True)
     closed = [Closing(key="@crm", reason=HoldReason.PAUSED, detail="x", until_us=None)]
-    gauges = Gauges(load=load, calls={"crm": 2}, closed=closed)
+    gauges = Gauges(load=load, calls={"crm": 2}, closed=closed, letters={"open": 3, "over": 4})
     text = telemetry.exposition({"received": 7, "live": 2}, gauges).decode()
     for metric in telemetry.NAMES:
         assert f"# TYPE {metric.name} " in text
@@ -100,6 +100,8 @@ def test_a_scrape_shows_every_metric_of_the_table() -> None:
         "sluice_queue_bytes 70.0",
         "sluice_queue_flooded 1.0",
         "sluice_redis_memory_bytes 5000.0",
+        'sluice_letters{status="open"} 3.0',
+        'sluice_letters{status="over"} 4.0',
         'sluice_gates_closed{reason="paused"} 1.0',
         'sluice_gates_closed{reason="rate_limit"} 0.0',
     ):

@@ -282,7 +282,7 @@ def _record(shown: Shown, opened: dict[str, Any] | None = None) -> LetterRecord:
     return LetterRecord(
         letter=record.identity.dl_id,
         status=state.status if state else status,
-        effect=shown.effect,
+        effect=told.effect if told else record.effect.state,
         decided_by=told.by if told else None,
         reason=became.reason if became else None,
         replay=told.replay if told else None,

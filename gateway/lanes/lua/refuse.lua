@@ -1,7 +1,7 @@
 -- refuse: end what never reaches a lane: publish its result, letter and events, count it, acknowledge its source. A duplicate whose answer
 -- came from the journal ends here too, and that answer is in Redis again.
 -- Idempotent: an entry that is no longer pending changes nothing.
--- KEYS[1] shard    tag     prefix of stats, alone, letters and answer:* (hashes), idem:* (strings)
+-- KEYS[1] shard    tag     prefix of stats, alone, letters and answer:* (hashes)
 -- KEYS[2] source   stream  where bus entries are acknowledged
 -- KEYS[3] results  stream  result events
 -- KEYS[4] events   stream  lifecycle events
