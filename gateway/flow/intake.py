@@ -51,6 +51,9 @@ class Entry:
     id: str
     raw: bytes
     deliveries: int = 1
+    engine: str = "redis"
+    flaw: Undecodable | None = None
+    """What is wrong with it beside its bytes: something the bus carries with them cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +198,8 @@ class Intake:
             return Undecodable(Failure.INTERNAL_BUG, f"the gateway could not judge it: {type(error).__name__}")
 
     def _judge(self, entry: Entry) -> Undecodable | tuple[Incoming, Admit | Refuse]:
+        if entry.flaw is not None:
+            return entry.flaw
         try:
             event = cloudevent.read(entry.raw, max_bytes=self._terms.max_event_bytes)
         except Undecodable as verdict:
@@ -206,7 +211,7 @@ class Intake:
             request=Request(source=event.source, id=event.id),
             key=derived_key(event.source, event.id),
             traceparent=event.traceparent or self._ambient.new_trace(),
-            origin=Origin(engine="redis", stream=entry.stream, entry=entry.id),
+            origin=Origin(engine=entry.engine, stream=entry.stream, entry=entry.id),
             now=self._ambient.now(),
         )
         return incoming, admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)

@@ -1,5 +1,6 @@
 """One broker for the whole run; where it cannot be, every test here is skipped by name with the reason."""
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.kafka.broker import KafkaBroker, KafkaMissing, missing
+from tests.kafka.stage import Stage, staged
+from tests.vendor.client import VendorProcess
+
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +38,10 @@ def broker(shared_broker: KafkaBroker) -> KafkaBroker:
     if not shared_broker.running:
         shared_broker.start()
     return shared_broker
+
+
+@pytest.fixture
+def stage(broker: KafkaBroker, redis_url: str, vendor: VendorProcess, tmp_path: Path) -> Iterator[Stage]:
+    """Workers on topics of this test's own."""
+    with staged(broker, redis_url, vendor, tmp_path, f"t{next(NUMBERS)}-") as made:
+        yield made
