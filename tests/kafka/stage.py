@@ -67,7 +67,12 @@ class Stage:
     async def _publish(self, records: Sequence[tuple[bytes | None, Headers]], key: str | None) -> None:
         async with AIOKafkaProducer(bootstrap_servers=self.broker.servers, acks="all") as producer:
             sent = [
-                await producer.send(self.topics.calls, body, headers=list(headers), key=key and key.encode())
+                await producer.send(
+                    self.topics.calls,
+                    body,
+                    headers=list(headers),
+                    key=(key or "k").encode() if key or body is None else None,
+                )
                 for body, headers in records
             ]
             await asyncio.gather(*sent)
@@ -84,6 +89,33 @@ class Stage:
             assert all(code == 0 for _, code, *_ in answer.topic_errors), answer
         finally:
             await admin.close()
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic, and wait until it is gone."""
+        asyncio.run(self._delete(topic))
+
+    async def _delete(self, topic: str) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.broker.servers)
+        await admin.start()
+        try:
+            await admin.delete_topics([topic])
+            while topic in await admin.list_topics():
+                await asyncio.sleep(0.1)
+        finally:
+            await admin.close()
+
+    def flood(self, *, on: bool) -> None:
+        """Fill Redis above the mark that `mark` has set, with as many calls as would be worth waiting for; or let it drain."""
+        if on:
+            self.books.setrange("ballast", 50_000_000, "x")
+            self.books.hset(self.shard.key("runs"), mapping=dict.fromkeys(range(1000), ""))
+        else:
+            self.books.delete("ballast", self.shard.key("runs"))
+
+    def mark(self) -> None:
+        """Put the watermark between what Redis holds and what `flood` adds."""
+        used = int(self.books.info("memory")["used_memory"])
+        self.workers.environment |= {"SLUICE_MEMORY_HIGH": str(used + 40_000_000), "SLUICE_MEMORY_LOW": "0.8"}
 
     def read(self, topic: str) -> list[dict[str, Any]]:
         """Read a topic from beginning to end, as an outsider."""
@@ -117,6 +149,20 @@ class Stage:
         finally:
             await admin.close()
         return {place.partition: told.offset for place, told in found.items()}
+
+    def members(self) -> int:
+        """Count the members of the group that is stable; 0 while it is not."""
+        return asyncio.run(self._members())
+
+    async def _members(self) -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.broker.servers)
+        await admin.start()
+        try:
+            (answer,) = await admin.describe_consumer_groups([f"{self.topics.prefix}sluice"])
+        finally:
+            await admin.close()
+        _, _, state, _, _, members, *_ = answer.groups[0]
+        return len(members) if state == "Stable" else 0
 
     def sums(self) -> Sums:
         """Read both lines at one moment."""
