@@ -26,6 +26,9 @@ SEND_S: Final = 10.0
 MOST: Final = 256
 """Entries of a topic that are sent together."""
 
+BATCH_BYTES: Final = 16 << 20
+"""What is sent together should not be larger: the next batch is as much smaller as the last was too large."""
+
 WAIT_MS: Final = 1000
 OTHERS_S: Final = 0.5
 """Between looks whether the turn has become free."""
@@ -56,7 +59,8 @@ class Outbox(Protocol):
 class Producer(Protocol):
     """What the relay needs of a bus."""
 
-    record_bytes: int
+    async def ready(self) -> int:
+        """Connect, and return the largest record that is taken; raises `Unsent`."""
 
     async def send(self, messages: Sequence[Message]) -> None:
         """Return when the bus has it all; raises `Unsent`."""
@@ -93,6 +97,7 @@ class Relay:
         self._producer = producer
         self._sent = sent
         self._places: dict[str, str] | None = None
+        self._most = MOST
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -131,8 +136,10 @@ class Relay:
             return False
         if self._places is None:
             self._places = await self._outbox.places()
-        entries = await self._outbox.read(self._places, most=MOST, wait_ms=wait_ms)
+        entries = await self._outbox.read(self._places, most=self._most, wait_ms=wait_ms)
         if entries:
+            size = sum(len(one.raw) for one in entries)
+            self._most = min(MOST, 2 * self._most) if size < BATCH_BYTES else max(1, self._most * BATCH_BYTES // size)
             await self._send(entries)
         return True
 
@@ -141,7 +148,8 @@ class Relay:
         if not await self._outbox.turn(LEASE_S):  # the wait before may have been a long one
             self._places = None
             return
-        await self._producer.send([message_of(entry, self._producer.record_bytes) for entry in entries])
+        most_bytes = await self._producer.ready()
+        await self._producer.send([message_of(entry, most_bytes) for entry in entries])
         for topic in dict.fromkeys(entry.topic for entry in entries):
             some = [entry for entry in entries if entry.topic == topic]
             if not await self._outbox.sent(topic, places[topic], some[-1].id, len(some)):
@@ -182,5 +190,5 @@ def shortened(raw: bytes) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError):
         log.error("relay.too_large", bytes=len(raw))  # noqa: TRY400 - it is no event of ours
         return raw[:SMALL]
-    log.error("relay.too_large", event=event.get("id"), bytes=len(raw), left_out=left_out)
+    log.error("relay.too_large", id=event.get("id"), bytes=len(raw), left_out=left_out)
     return encode({**event, "data": {**kept, "left_out": left_out}})

@@ -51,10 +51,17 @@ class Producer:
         self._name = name
         self._within_s = within_s
         self._open: Any = None
-        self.record_bytes = 1 << 20
-        """Largest record that is offered."""
-        self.replaced: Callable[[], None] = lambda: None
-        """Told when a producer was given up."""
+        self._record_bytes = 1 << 20
+
+    async def ready(self) -> int:
+        """Connect, and return the largest record that is taken; raises `Unsent`."""
+        try:
+            async with asyncio.timeout(self._within_s):
+                await self._opened()
+        except AWAY as error:
+            await self.close()
+            raise Unsent(f"{type(error).__name__}: {error}") from error
+        return self._record_bytes
 
     async def send(self, messages: Sequence[Message]) -> None:
         """Send in this order, and return when the broker has it all; raises `Unsent`."""
@@ -73,7 +80,6 @@ class Producer:
             for future in futures:
                 future.add_done_callback(_heard)
             await self.close()
-            self.replaced()
             raise Unsent(f"{type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
@@ -92,7 +98,7 @@ class Producer:
 
     async def _opened(self) -> Any:
         if self._open is None:
-            self.record_bytes = await self._measure() - OVERHEAD_BYTES
+            self._record_bytes = await self._measure() - OVERHEAD_BYTES
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._servers,
                 client_id=self._name,
@@ -100,7 +106,7 @@ class Producer:
                 acks="all",
                 linger_ms=0,
                 max_batch_size=BATCH_BYTES,
-                max_request_size=self.record_bytes + OVERHEAD_BYTES,
+                max_request_size=self._record_bytes + OVERHEAD_BYTES,
                 request_timeout_ms=REQUEST_MS,
             )
             self._open = producer

@@ -99,8 +99,11 @@ class Stage:
         await admin.start()
         try:
             await admin.delete_topics([topic])
-            while topic in await admin.list_topics():
+            for _ in range(100):
+                if topic not in await admin.list_topics():
+                    return
                 await asyncio.sleep(0.1)
+            raise AssertionError(f"{topic} does not go")
         finally:
             await admin.close()
 
@@ -119,23 +122,11 @@ class Stage:
 
     def read(self, topic: str) -> list[dict[str, Any]]:
         """Read a topic from beginning to end, as an outsider."""
-        return [json.loads(value) for _, value in asyncio.run(self._read(topic))]
+        return [json.loads(value) for _, value in asyncio.run(records(self.broker.servers, topic))]
 
     def read_keyed(self, topic: str) -> list[tuple[bytes | None, dict[str, Any]]]:
         """Read a topic with its keys."""
-        return [(key, json.loads(value)) for key, value in asyncio.run(self._read(topic))]
-
-    async def _read(self, topic: str) -> list[tuple[bytes | None, bytes]]:
-        found: list[tuple[bytes | None, bytes]] = []
-        async with AIOKafkaConsumer(topic, bootstrap_servers=self.broker.servers, enable_auto_commit=False) as consumer:
-            places = list(consumer.assignment())
-            assert places, f"there is no {topic}"
-            ends = await consumer.end_offsets(places)
-            await consumer.seek_to_beginning(*places)
-            while any([await consumer.position(place) < ends[place] for place in places]):
-                for records in (await consumer.getmany(timeout_ms=200)).values():
-                    found += [(record.key, record.value) for record in records]
-        return found
+        return [(key, json.loads(value)) for key, value in asyncio.run(records(self.broker.servers, topic))]
 
     def committed(self) -> dict[int, int]:
         """Return the group's next record of each partition."""
@@ -191,6 +182,20 @@ class Stage:
             if time.monotonic() > give_up:
                 pytest.fail(f"{len(found)} events after {within_s} s\n{self.workers.log[-6000:]}")
             time.sleep(0.1)
+
+
+async def records(servers: str, topic: str) -> list[tuple[bytes | None, bytes]]:
+    """Read a topic from beginning to end, as an outsider."""
+    found: list[tuple[bytes | None, bytes]] = []
+    async with AIOKafkaConsumer(topic, bootstrap_servers=servers, enable_auto_commit=False) as consumer:
+        places = list(consumer.assignment())
+        assert places, f"there is no {topic}"
+        ends = await consumer.end_offsets(places)
+        await consumer.seek_to_beginning(*places)
+        while any([await consumer.position(place) < ends[place] for place in places]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found += [(record.key, record.value) for record in records]
+    return found
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What comes in from Kafka, whatever it is: once in its lane, or a letter; after kills, restarts and rebalances, by the vendor's own counts."""
+"""What comes in from Kafka, whatever it is and whoever dies: once in its lane, or a letter; by the vendor's own counts."""
 
 import os
 import signal

@@ -17,8 +17,8 @@ from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import Lanes, Terms
 from gateway.settings import Settings
 from schemas.topics import GROUP, Shard, Topics
-from tests.kafka.conftest import NUMBERS
 from tests.kafka.broker import KafkaBroker
+from tests.kafka.conftest import NUMBERS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
