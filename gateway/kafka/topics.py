@@ -51,6 +51,17 @@ async def ensure(servers: Sequence[str], wanted: Wanted) -> int:
             await admin.close()
 
 
+async def there(servers: Sequence[str]) -> set[str]:
+    """List the topics; raises one of `AWAY`."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=list(servers), request_timeout_ms=REQUEST_MS, client_id="sluice")
+    try:
+        await admin.start()
+        return set(await admin.list_topics())
+    finally:
+        with contextlib.suppress(*AWAY):
+            await admin.close()
+
+
 async def _missing(admin: Any, names: Sequence[str]) -> list[str]:
     # All topics are asked for, and not these: a broker may create what it is asked about.
     there = set(await admin.list_topics())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.record.util import calc_crc32c
 from redis import Redis
 
 from gateway.settings import Settings
@@ -76,6 +77,20 @@ class Stage:
                 for body, headers in records
             ]
             await asyncio.gather(*sent)
+
+    def publish_unreadable(self, *, partition: int) -> None:
+        """Send a record with a header whose name is not UTF-8, between two good ones; no client lets one do that by its front door."""
+        asyncio.run(self._publish_unreadable(partition))
+
+    async def _publish_unreadable(self, partition: int) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=self.broker.servers, acks="all") as producer:
+            batch = producer.create_batch()
+            batch.append(key=None, value=b"{}", timestamp=None, headers=[("NAME", b"")])
+            batch.close()
+            buffer = bytearray(batch._build()).replace(b"NAME", b"\xff\xfe\xfd\xfc")
+            buffer[17:21] = calc_crc32c(memoryview(bytes(buffer[21:]))).to_bytes(4, "big")
+            batch._buffer = buffer
+            await (await producer.send_batch(batch, self.topics.calls, partition=partition))
 
     def create(self, *, partitions: int = 4) -> None:
         """Create the topic of calls before anybody reads it."""
@@ -171,6 +186,13 @@ class Stage:
                 pytest.fail(f"not quiet after {within_s} s: {sums}\n{self.workers.log[-6000:]}")
             time.sleep(0.05)
         return sums
+
+    def wait_for(self, word: str, within_s: float = QUIET_WITHIN_S) -> None:
+        """Wait until a worker has logged something."""
+        give_up = time.monotonic() + within_s
+        while word not in self.workers.log:
+            assert time.monotonic() < give_up, self.workers.log[-6000:]
+            time.sleep(0.05)
 
     def until_told(self, topic: str, ids: int, within_s: float = QUIET_WITHIN_S) -> list[dict[str, Any]]:
         """Wait until a topic holds events of so many different ids, and return all of them."""

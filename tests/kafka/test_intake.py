@@ -201,3 +201,20 @@ def test_a_flooded_queue_pauses_reading_and_the_pause_survives_a_rebalance(stage
     stage.flood(on=False)
     sums = stage.until(50)
     assert (sums["completed"], sums["duplicates"]) == (50, 0)
+
+
+def test_a_header_name_that_the_client_itself_cannot_read_is_a_letter_and_nothing_around_it_is_lost(
+    stage: Stage,
+) -> None:
+    stage.create(partitions=2)
+    stage.publish(reads(0, 30))
+    stage.publish_unreadable(partition=1)
+    stage.publish(reads(30, 30))
+    stage.workers.start()
+    sums = stage.until(61)
+    assert (sums["completed"], sums["undecodable"], sums["duplicates"]) == (60, 1, 0)
+    (letter,) = stage.until_told(stage.topics.letters, 1)
+    assert letter["data"]["failure"]["class"] == "decode.envelope"
+    assert letter["data"]["source"]["offset_or_id"].startswith("1:")
+    stage.publish(reads(60, 10))
+    assert stage.until(71)["completed"] == 70

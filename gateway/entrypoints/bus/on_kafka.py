@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 
 from gateway.entrypoints.bus.alone import Alone
+from gateway.entrypoints.bus.polls import Polls
 from gateway.entrypoints.bus.port import BusAway, BusUnfit
 from gateway.entrypoints.bus.records import entry_of
 from gateway.flow.intake import Entry, Intake
@@ -27,9 +28,6 @@ from gateway.lanes.offsets import Note, Offsets
 from gateway.lanes.queue import PASSING
 
 log = structlog.get_logger()
-
-POLL_MS: Final = 1000
-"""How long one read waits for records, milliseconds."""
 
 LET_GO_S: Final = 15.0
 """How long a rebalance waits for the batch in hand. Beyond it the batch goes on, and its marks speak for it."""
@@ -101,7 +99,7 @@ class KafkaBus:
         """The partitions that were looked up, and up to which record each is taken in alone."""
         self._committed: dict[TopicPartition, int] = {}
         """What is told with the next note."""
-        self._failing_s: float | None = None
+        self._polls = Polls()
         self._connected = False
         self._broker = KafkaBroker(
             list(terms.servers),
@@ -118,7 +116,7 @@ class KafkaBus:
             batch=True,
             group_id=terms.group,
             max_records=terms.batch,
-            batch_timeout_ms=1,  # it is slept once more after each empty read; `_read` waits instead
+            batch_timeout_ms=1,  # it is slept once more after each empty read; our own read waits instead
             auto_offset_reset="earliest",
             session_timeout_ms=int(terms.session_s * 1000),
             heartbeat_interval_ms=int(terms.session_s * 1000 / 3),
@@ -180,7 +178,7 @@ class KafkaBus:
         tasks = self._subscriber.tasks
         if self._consumer is None or not tasks or all(task.done() for task in tasks):
             return True
-        return self._failing_s is not None and asyncio.get_running_loop().time() - self._failing_s > BROKEN_S
+        return self._polls.failing_for() > BROKEN_S
 
     async def _open(self) -> bool:
         try:
@@ -192,8 +190,7 @@ class KafkaBus:
             log.warning("bus.away", error=f"{type(error).__name__}: {error}")
             await self._close()
             return False
-        self._failing_s = None
-        self._read_with(self._consumer)
+        self._polls.of(self._consumer)
         return True
 
     async def _close(self) -> None:
@@ -208,25 +205,6 @@ class KafkaBus:
     def _consumer(self) -> Any:
         return self._subscriber.consumer
 
-    def _read_with(self, consumer: Any) -> None:
-        """Read by ourselves for FastStream's loop: it would sleep after each empty read, and for seconds after an error."""
-        read = consumer.getmany
-
-        async def getmany(*, timeout_ms: int, max_records: int) -> Any:
-            del timeout_ms
-            try:
-                found = await read(timeout_ms=POLL_MS, max_records=max_records)
-            except KafkaError as error:
-                if self._failing_s is None:
-                    log.warning("bus.unread", error=f"{type(error).__name__}: {error}")
-                    self._failing_s = asyncio.get_running_loop().time()
-                await asyncio.sleep(AGAIN_S)
-                return {}
-            self._failing_s = None
-            return found
-
-        consumer.getmany = getmany
-
     async def _revoked(self) -> None:
         self._letting_go = True
         with contextlib.suppress(TimeoutError):
@@ -236,6 +214,7 @@ class KafkaBus:
     async def _assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._letting_go = False
         self._known.clear()
+        self._polls.assigned()
         if self.paused and self._consumer is not None:
             self._consumer.pause(*assigned)
 
@@ -259,7 +238,7 @@ class KafkaBus:
                 # The next commit would jump over what was not stored.
                 if done.get(place, 0) <= some[-1].offset:
                     with contextlib.suppress(IllegalStateError, AttributeError):
-                        consumer.seek(place, max(done.get(place, 0), some[0].offset))
+                        self._polls.back(consumer, place, max(done.get(place, 0), some[0].offset))
         if not done:
             await asyncio.sleep(AGAIN_S)
 

@@ -3,7 +3,8 @@
 Never raises: what cannot be read is a flaw of the entry, and becomes a dead letter. Headers that are not of the event are not looked at.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -19,8 +20,13 @@ TRACE = "traceparent"
 """A header of its own in many clients; the event's own attribute goes before it."""
 
 SHOWN = 80
+MOST = 300
+"""Characters of a message about it."""
 
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Record(Protocol):
@@ -33,12 +39,27 @@ class Record(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Iterable[tuple[str, bytes | None]]: ...
+    def headers(self) -> Headers: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that the client library could not read: only where it lies is known."""
+
+    topic: str
+    partition: int
+    offset: int
+    why: str
+    timestamp: int = 0
+    value: bytes | None = None
+    headers: Headers = ()
 
 
 def entry_of(record: Record, topic: str) -> Entry:
     """Make the entry; its id is `partition:offset`."""
     raw, flaw = record.value or b"", None
+    if isinstance(record, Unreadable):
+        flaw = Undecodable(Failure.DECODE_ENVELOPE, f"the record cannot be read: {record.why}"[:MOST])
     try:
         attributes = _attributes(record.headers or ())
         if attributes is not None:
