@@ -136,7 +136,7 @@ def test_a_worker_that_stalled_while_others_took_its_partitions_counts_nothing_t
         time.sleep(0.001)
     os.kill(worker.pid, signal.SIGSTOP)
     stage.workers.start()
-    time.sleep(9)  # longer than a session: its partitions are given to the other
+    time.sleep(5)  # longer than a session: its partitions are given to the other
     os.kill(worker.pid, signal.SIGCONT)
     stage.publish(sends(220, 30))
     sums = stage.until(250)
@@ -195,7 +195,7 @@ def test_a_flooded_queue_pauses_reading_and_the_pause_survives_a_rebalance(stage
     until(lambda: stage.workers.log.count("queue.flooded") == 2)
     until(lambda: stage.members() == 2)
     stage.publish(reads(10, 40))
-    time.sleep(3)
+    time.sleep(2)
     assert stage.sums()["received"] == 10
     assert stage.members() == 2, "a pause is no reason to leave"
     stage.flood(on=False)

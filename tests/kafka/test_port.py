@@ -83,7 +83,7 @@ async def ground(
     lanes = Lanes(redis, topics, shard=shard, terms=terms, plans=dict)
 
     def around(inbox: Any, **more: Any) -> buses.Around:
-        settings = Settings(redis_url=redis_url, data=tmp_path, topic_prefix=topics.prefix, bus_session=6, **more)
+        settings = Settings(redis_url=redis_url, data=tmp_path, topic_prefix=topics.prefix, bus_session=3, **more)
         return buses.Around(settings=settings, topics=topics, redis=redis, lanes=lanes, fleet=fleet, intake=inbox)
 
     if request.param == "redis":
