@@ -11,12 +11,15 @@ import uvloop
 
 from gateway import telemetry
 from gateway.app import ambient
+from gateway.collector import spare_collector
+from gateway.endings import ended
 from gateway.entrypoints.worker import Chore, keep_house
 from gateway.journal import schema
 from gateway.journal.database import Away, Database
 from gateway.journal.retention import Days, forget
 from gateway.journal.store import Store, Written
 from gateway.journal.writer import Heard, Source, Terms, Writer
+from gateway.lanes.answers import Answers
 from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import PASSING
@@ -81,12 +84,12 @@ async def run_journal(settings: Settings) -> int:
             return 2
         house = [asyncio.create_task(keep_house(chore)) for chore in joined.chores]
         writing = asyncio.create_task(joined.writer.run())
+        spare_collector()
         log.info("journal.started", database=joined.database.name)
         await stop.wait()
         joined.writer.stop()
         await writing
-        for task in house:
-            task.cancel()
+        await ended(house)
         log.info("journal.stopped")
     return 0
 
@@ -117,9 +120,22 @@ async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Jo
         result_bytes=settings.journal_result_bytes,
         redis_wait_s=settings.redis_wait,
     )
-    heard = Heard(monotonic=around.monotonic, away=away, wrote=_wrote, skipped=telemetry.record_skipped)
+    answers = Answers(redis, shard, ttl_s=settings.answer_ttl)
+    heard = Heard(
+        monotonic=around.monotonic,
+        away=away,
+        wrote=_wrote,
+        answered=answers.shorten if outlasts_keys(settings) else None,
+        skipped=telemetry.record_skipped,
+    )
     writer = Writer(reader, Store(database), terms=terms, heard=heard)
     return Joined(writer=writer, reader=reader, database=database, chores=_chores(settings, around, reader, database))
+
+
+def outlasts_keys(settings: Settings) -> bool:
+    """Tell whether the journal keeps a call at least as long as its key is remembered; else the answer stays in Redis."""
+    kept = (settings.journal_keep_done, settings.journal_keep_failed)
+    return all(days == 0 or days * 86_400 >= settings.scope_ttl for days in kept)
 
 
 async def migrated(database: Database, stop: asyncio.Event) -> bool:

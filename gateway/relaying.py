@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 from gateway import telemetry
 from gateway.app import Gateway
+from gateway.endings import ended
 from gateway.entrypoints.relay import SEND_S, Relay
-from gateway.guards import ended
 from gateway.lanes.connect import connect
 from gateway.lanes.outbox import Outbox, Wires
 from gateway.policy.bus_address import kafka_servers
@@ -35,7 +35,7 @@ async def relaying(gateway: Gateway) -> AsyncIterator[None]:
         finally:
             relay.stop()
             await asyncio.wait([running], timeout=STOP_S)
-            await ended(running)
+            await ended([running])
 
 
 STOP_S = 2.0

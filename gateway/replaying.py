@@ -39,7 +39,7 @@ def replaying(common: Common, intake: Intake, seal: Sealer, database: Database) 
     store = Replays(common.redis, common.shard, lanes)
     cases = Cases(CaseParts(index=index, book=states, unseal=seal.unseal, catalog=catalog, ambient=around))
     settings = common.settings
-    terms = Terms(scope_ttl_s=settings.scope_ttl, answer_ttl_s=settings.answer_ttl)
+    terms = Terms(scope_ttl_s=settings.scope_ttl, answer_ttl_s=settings.scope_ttl)
     return Replaying(
         letters=DeadLetters(LetterParts(index=index, book=states, unseal=seal.unseal, ambient=around), terms),
         control=ReplayControl(

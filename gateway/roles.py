@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 
 import structlog
 import uvicorn
@@ -15,6 +15,8 @@ from connectors.breaking.standing import Standing, State
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
+from gateway.collector import spare_collector
+from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.bus import Bus, BusAway, BusUnfit
 from gateway.entrypoints.bus import choice as buses
@@ -31,6 +33,7 @@ from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
 from gateway.planners import planners
 from gateway.policy.bus_address import Misnamed, kafka_servers
+from gateway.policy.keeping_up import behind_since, standing
 from gateway.policy.webhooks import misfit
 from gateway.relaying import relaying
 from gateway.settings import LOOPBACK, Settings
@@ -50,9 +53,6 @@ REAP_BATCH = 200
 
 REAP_GAP_S = 2.0
 """Seconds without any reaping in the fleet that tell of an outage."""
-
-IN_STEP_US = 5_000_000
-"""What is younger may well be on its way into the journal."""
 
 REAP_LEASE_US = 10_000_000
 """How long a reaper may take to settle them."""
@@ -107,6 +107,7 @@ async def run_worker(settings: Settings) -> int:
             complain(str(error))
             return 2
         async with working(gateway):
+            spare_collector()
             log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
             await stop.wait()
         log.info("worker.stopped", worker=gateway.ambient.worker)
@@ -124,22 +125,13 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
         async with relaying(gateway):
             yield
     finally:
-        await _ended(house.pop(name) for name in STEERS_BUS)
+        await ended(house.pop(name) for name in STEERS_BUS)
         await bus.stop()
         worker.stop()
         await claiming
-        await _ended(house.values())
+        await ended(house.values())
         with contextlib.suppress(*PASSING, TimeoutError):
             await asyncio.wait_for(gateway.fleet.leave(), 1.0)
-
-
-async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until they have ended: a library that waits for an answer may swallow a cancellation and go on."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=0.2)
 
 
 async def run_api(settings: Settings) -> None:
@@ -225,8 +217,8 @@ async def _behind(gateway: Gateway) -> api.Check:
     """Say how far those are behind who read what this Redis tells: the journal, or the relay to another bus."""
     now_us, topics = microseconds(gateway.ambient.now()), gateway.topics
     if kafka_servers(gateway.settings.bus_url) is None:
-        behind = await unread(gateway.redis, [topics.events, topics.results])
-        return api.Check(name="journal", ok=True, detail=in_step(behind, now_us))
+        behind = await unread(gateway.redis, [topics.events, topics.results, topics.letters])
+        return api.Check(name="journal", ok=True, detail=standing(behind, now_us))
     waiting = await unread(gateway.redis, topics.outgoing, RELAY)
     return api.Check(name="outbox", ok=True, detail=sent_on(waiting, now_us))
 
@@ -235,20 +227,9 @@ def sent_on(topics: list[Unread], now_us: int) -> str:
     """Say how much waits for the bus."""
     entries = sum(one.entries for one in topics)
     oldest_us = min((one.oldest_us for one in topics if one.oldest_us is not None), default=now_us)
-    if now_us - oldest_us < IN_STEP_US:
+    if behind_since(topics, now_us) is None:
         return "what happens is sent on to Kafka"
     return f"{entries} events wait to be sent on to Kafka, the oldest from {stamp(moment(oldest_us))}"
-
-
-def in_step(topics: list[Unread], now_us: int) -> str:
-    """Say how far the journal is behind."""
-    if not topics:
-        return "no journal has started: nothing can be listed, and the topics grow until one does"
-    entries = sum(one.entries for one in topics)
-    oldest_us = min((one.oldest_us for one in topics if one.oldest_us is not None), default=now_us)
-    if now_us - oldest_us < IN_STEP_US:
-        return "it writes what happens"
-    return f"it is behind: {entries} entries, the oldest from {stamp(moment(oldest_us))}"
 
 
 async def joined(gateway: Gateway, stop: asyncio.Event) -> bool:

@@ -116,9 +116,9 @@ class Settings(BaseSettings):
     wire_cap: int = Field(2_097_152, ge=1024, description="Bytes of a response on the wire that are read.")
     decoded_cap: int = Field(2_097_152, ge=1024, description="Bytes of a response after decompression that are kept.")
     answer_ttl: int = Field(
-        86_400,
+        3600,
         ge=1,
-        description="Seconds an answer stays in Redis, for duplicates on the bus; over HTTP the journal answers afterwards.",
+        description="Seconds an answer stays in Redis once the journal has it and answers afterwards; without it, as long as its key.",
     )
     scope_ttl: int = Field(86_400, ge=1, description="Seconds an idempotency key is remembered after its call ended.")
     keep_events: int = Field(86_400, ge=1, description="Seconds results and lifecycle events stay on their topics.")

@@ -9,7 +9,7 @@ import structlog
 from dlq import opening
 from dlq.opening import Unseal
 from gateway.flow import letter_moves
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.refusals import Conflict, Nowhere, Unfit
 from gateway.ports import Ambient
 from gateway.ports.letters import Became, LetterBook, LetterChange, LetterFilter, LetterGroup, LetterIndex, LetterPage
 from schemas.dead_letter import DeadLetter
@@ -47,9 +47,12 @@ class Shown:
     state: LetterState | None
     became: Became | None
 
-
-class Taken(ValueError):  # noqa: N818 - a situation
-    """The letter takes no such decision any more; the message says how it stands."""
+    @property
+    def effect(self) -> Effect:
+        """What is known of it now: that a letter is resolved means that a person said that it ran."""
+        if self.became is not None and self.became.status is LetterStatus.RESOLVED:
+            return Effect.EXECUTED
+        return self.state.effect if self.state else self.record.effect.state
 
 
 class DeadLetters:
@@ -94,14 +97,14 @@ class DeadLetters:
     async def resolve(self, letter: str, *, done: bool, by: str, reason: str) -> Shown:
         """Say whether it ran: done ends it; not done, where that was unknown, lets it be replayed.
 
-        Raises `Nowhere`, `Unfit` and `Taken`.
+        Raises `Nowhere`, `Unfit` and `Conflict`.
         """
         if done:
             return await self._decided(letter, LetterStatus.RESOLVED, Effect.EXECUTED, by=by, reason=reason)
         return await self._decided(letter, LetterStatus.OPEN, Effect.NOT_EXECUTED, by=by, reason=reason)
 
     async def discard(self, letter: str, *, by: str, reason: str) -> Shown:
-        """Say that nothing is to be done about it any more; raises `Nowhere`, `Unfit` and `Taken`."""
+        """Say that nothing is to be done about it any more; raises `Nowhere`, `Unfit` and `Conflict`."""
         return await self._decided(letter, LetterStatus.DISCARDED, None, by=by, reason=reason)
 
     async def _decided(
@@ -113,7 +116,7 @@ class DeadLetters:
         change = self._change(shown, status, effect, by=by, reason=reason)
         (told,) = await self._parts.book.change([change])
         if told.stands is not None:
-            raise Taken(f"letter {letter} is {told.stands}")
+            raise Conflict(f"letter {letter} is {told.stands}")
         log.warning("letter.decided", letter=letter, status=status, effect=effect, who=by, reason=reason)
         return await self.show(letter)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.endings import ended
 from gateway.flow import stored_calls
 from gateway.flow.delivery import Delivery
 from gateway.flow.holds import explain
@@ -100,10 +101,7 @@ class Status:
 
     async def close(self) -> None:
         """End the looks that outlived those who waited: the queue that they ask is about to be closed."""
-        rounds = list(self._rounds.values())
-        for task in rounds:
-            task.cancel()
-        await asyncio.gather(*rounds, return_exceptions=True)
+        await ended(self._rounds.values())
 
     async def _next(self, call: str, left_s: float) -> Seen:
         """Wait for what the call's round sees, or look when the time is over before."""

@@ -3,7 +3,7 @@
 Marks make a record count once, whoever reads it how often; notes tell the next reader which records the last one may have died of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,9 @@ from redis.asyncio import Redis
 from gateway.lanes import scripts
 from gateway.lanes.replies import text
 from schemas.topics import Shard
+
+SOME = 100
+"""Records that are looked at again at once, about."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -49,6 +52,17 @@ class Offsets:
     async def note(self, notes: Sequence[Note]) -> None:
         """Write down."""
         await scripts.run(self._redis, "note", [self._shard.tag], [_pack(notes)])
+
+    async def put_aside(self, entries: Mapping[str, bytes]) -> None:
+        """Keep records that wait for the journal, so that those behind them need not; whoever acknowledges one takes it away."""
+        held: dict[Any, Any] = dict(entries)
+        if held:
+            await self._redis.hset(self._shard.key("aside"), mapping=held)
+
+    async def aside(self) -> dict[str, bytes]:
+        """Return some of the records that wait."""
+        _, found = await self._redis.hscan(self._shard.key("aside"), count=SOME)
+        return {text(entry): raw for entry, raw in found.items()}
 
     async def kept(self, partitions: Sequence[int]) -> dict[int, Kept]:
         """Look up what is known."""

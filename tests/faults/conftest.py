@@ -58,6 +58,15 @@ class Workers:
         self._running.append(process)
         return process
 
+    def start_module(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a worker that something was done to."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        self._running.append(process)
+        return process
+
     def start_role(self, role: str) -> subprocess.Popen[bytes]:
         """Start a process of another role."""
         with (self.folder / "log").open("ab") as log:

@@ -218,3 +218,21 @@ def test_a_header_name_that_the_client_itself_cannot_read_is_a_letter_and_nothin
     assert letter["data"]["source"]["offset_or_id"].startswith("1:")
     stage.publish(reads(60, 10))
     assert stage.until(71)["completed"] == 70
+
+
+def test_a_duplicate_whose_answer_only_an_absent_journal_has_waits_aside_and_is_answered_later(stage: Stage) -> None:
+    stage.create(partitions=1)
+    stage.workers.start()
+    stage.publish(reads(0, 1))
+    stage.until(1)
+    (first,) = stage.until_told(stage.topics.results, 1)
+    stage.books.delete(stage.shard.answer(first["data"]["call"]))
+    stage.publish([*reads(0, 1), *reads(1, 5)])
+    assert stage.until(6)["completed"] == 6
+    until(lambda: stage.books.hlen(stage.shard.key("aside")) == 1)
+    stage.workers.start_role("journal")
+    sums = stage.until(7)
+    assert (sums["completed"], sums["duplicates"]) == (6, 1)
+    until(lambda: [event["id"] for event in stage.read(stage.topics.results)].count(first["id"]) == 2)
+    assert stage.books.hlen(stage.shard.key("aside")) == 0
+    assert stage.vendor.counts().arrivals == 6

@@ -21,8 +21,9 @@ class Inbox:
     def __init__(self) -> None:
         self.seen: list[bytes] = []
 
-    async def from_bus(self, entries: list[Entry]) -> None:
+    async def from_bus(self, entries: list[Entry]) -> list[str]:
         self.seen += [entry.raw for entry in entries]
+        return []
 
 
 @pytest.fixture

@@ -243,7 +243,9 @@ async def test_the_commands_resolve_and_discard(gateway: Served, vendor: VendorP
     ran = await sluice("dlq", "resolve", first, "--not-done", "--reason", "asked them")
     assert (ran.code, ran.data["status"], ran.data["effect"]) == (0, "open", "not_executed"), ran.err
     assert f"next: sluice dlq replay {first} --dry-run" in ran.err
-    assert (await sluice("dlq", "resolve", second, "--done", "--reason", "seen")).data["status"] == "resolved"
+    done = await sluice("dlq", "resolve", second, "--done", "--reason", "seen")
+    assert (done.data["status"], done.data["effect"]) == ("resolved", "executed")
+    assert "its effect: executed" in done.err
     assert (await sluice("dlq", "discard", first, "--reason", "not needed")).code == 0
     assert (await sluice("dlq", "discard", first, "--reason", "not needed")).code == 1
     assert (await sluice("dlq", "resolve", first, "--reason", "x")).code == 2

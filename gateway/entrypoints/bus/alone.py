@@ -17,20 +17,22 @@ class Alone:
         self._key = shard.key("alone")
         self._most = most
 
-    async def take(self, intake: Intake, entry: Entry) -> None:
-        """Take in one."""
+    async def take(self, intake: Intake, entry: Entry) -> bool:
+        """Take in one; false when it waits for the journal."""
+        waiting: list[str] = []
         # Counted before it is touched: whoever dies below has left the count behind.
         deliveries = await self._redis.hincrby(self._key, entry.id, 1)
         try:
             if deliveries >= self._most:
                 await intake.poison(_counted(entry, deliveries))
             else:
-                await intake.from_bus([_counted(entry, deliveries)])
+                waiting = await intake.from_bus([_counted(entry, deliveries)])
         except BaseException:
             # Only deaths count: an error of ours, of Redis, or a gentle stop is no proof against the event.
             await asyncio.shield(self._redis.hincrby(self._key, entry.id, -1))
             raise
         await self._redis.hdel(self._key, entry.id)
+        return not waiting
 
 
 def _counted(entry: Entry, deliveries: int) -> Entry:

@@ -171,8 +171,11 @@ class KafkaBus:
                 log.warning("bus.restarted", stream=self._terms.topic)
 
     async def sweep(self) -> int:
-        """Do nothing: what a dead reader has left the group hands out by itself."""
-        return 0
+        """Take in again what waits for the journal; what a dead reader has left the group hands out by itself."""
+        found = await self._parts.offsets.aside()
+        entries = [Entry(stream=self._terms.topic, id=key, raw=raw, engine="kafka") for key, raw in found.items()]
+        waiting = await self._parts.intake.from_bus(entries) if entries else []
+        return len(entries) - len(waiting)
 
     def _gave_up(self) -> bool:
         tasks = self._subscriber.tasks
@@ -251,17 +254,28 @@ class KafkaBus:
         together: list[Entry] = []
         for place, some in batch.items():
             suspects = [one for one in some if one.offset <= self._known.get(place, -1)]
-            for record in suspects:
-                if self._letting_go:
-                    break
-                await self._parts.alone.take(self._parts.intake, entry_of(record, place.topic))
-                done[place] = record.offset + 1
-            if len(suspects) < len(some) and done.get(place, 0) > (suspects[-1].offset if suspects else -1):
+            next_ = await self._alone(place, suspects)
+            if len(suspects) < len(some) and next_ > (suspects[-1].offset if suspects else -1):
                 together += [entry_of(one, place.topic) for one in some[len(suspects) :]]
-                done[place] = some[-1].offset + 1
+                next_ = some[-1].offset + 1
+            if next_:
+                done[place] = next_
         if together:
-            await self._parts.intake.from_bus(together)
+            waiting = set(await self._parts.intake.from_bus(together))
+            await self._parts.offsets.put_aside({entry.id: entry.raw for entry in together if entry.id in waiting})
         return done
+
+    async def _alone(self, place: TopicPartition, suspects: Sequence[Any]) -> int:
+        """Take records in one by one, and return the next; a rebalance does not wait for all of them."""
+        next_ = 0
+        for record in suspects:
+            if self._letting_go:
+                break
+            entry = entry_of(record, place.topic)
+            if not await self._parts.alone.take(self._parts.intake, entry):
+                await self._parts.offsets.put_aside({entry.id: entry.raw})
+            next_ = record.offset + 1
+        return next_
 
     def _note(self, place: TopicPartition, some: Sequence[Any]) -> Note:
         last = max(some[-1].offset, self._known.get(place, -1))

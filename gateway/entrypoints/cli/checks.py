@@ -22,14 +22,12 @@ from gateway.journal import schema
 from gateway.journal.database import Away, Database, Misplaced, Missing
 from gateway.lanes.checkup import OLDEST, Facts, behind, checkup
 from gateway.policy.bus_address import Misnamed, kafka_servers
+from gateway.policy.keeping_up import behind_since, standing
 from gateway.settings import LOOPBACK, Settings
 from schemas.topics import GROUP, Topics, Unread
 
 LOW_DISK, NO_DISK = 1 << 30, 200 << 20
 """Bytes free below which there is a warning, and a failure."""
-
-BEHIND = 10_000
-"""Entries that the journal has not written beyond which there is a warning."""
 
 SHOWN = 20
 """Manifest problems that are listed; `lint` lists them all."""
@@ -172,15 +170,13 @@ async def _journal(settings: Settings) -> list[Finding]:
     ]
 
 
-def _in_step(name: str, step: str, found: list[Unread] | None) -> Finding:
+def _in_step(name: str, step: str, found: tuple[list[Unread], int] | None) -> Finding:
     if found is None:
         return Finding("journal", "ok", f"{name}, step {step}; how far it is behind only Redis knows")
-    entries = sum(one.entries for one in found)
-    if entries > BEHIND:
-        return Finding(
-            "journal", "warn", f"{name}, step {step}; {entries} entries behind", "Is it running? sluice journal"
-        )
-    return Finding("journal", "ok", f"{name}, step {step}; {entries} entries behind")
+    topics, now_us = found
+    well = topics and behind_since(topics, now_us) is None
+    detail = f"{name}, step {step}; {standing(topics, now_us)}"
+    return Finding("journal", "ok" if well else "warn", detail, "" if well else "Is it running? sluice journal")
 
 
 async def _unreachable(settings: Settings, why: str) -> Finding:

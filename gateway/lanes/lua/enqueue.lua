@@ -1,9 +1,9 @@
 -- enqueue: claim each call's idempotency scope, store the call, put it into its lane, tell `tool-events`, acknowledge its source.
 -- Idempotent: an entry that is no longer pending, or a call id that is known, changes nothing. What the lanes will not take
 -- (a full lane, too many bytes, a deadline that cannot be met, a conflict) changes nothing either and leaves the entry pending:
--- the caller refuses it with `refuse`.
+-- the caller refuses it with `refuse`. So does a duplicate whose answer only the journal has: the caller fetches it, and ends it with `refuse`.
 -- KEYS[1] shard        tag      prefix of calls, runs, parks, plans, gates, virtual, spent:*, answer:*, stats, held, bytes, letters, replays,
---                      offsets, progress:* (hashes), marks:* (zsets),
+--                      offsets, aside, progress:* (hashes), marks:* (zsets),
 --                      ready, ready:*, lane:*, flows:*, parked:*, deadlines, slots:*, moves, delayed, reviews (zsets), idem:*, forgot,
 --                      watermark (strings)
 -- KEYS[2] source       stream   where bus entries are acknowledged; of another bus, the shard's marks are
@@ -16,30 +16,31 @@
 -- ARGV[3] plans        msgpack  connector|operation -> what its calls take of which limits; kept where nothing is known yet
 -- ARGV[4] most_bytes   int      bytes the calls of a tenant may take together
 -- RETURN  list of {"admitted", id} | {"duplicate", id} | {"conflict", id} | {"full", waiting} | {"heavy", bytes} | {"flooded", 0} |
---         {"late", eta_us} | {"seen", entry} | {"barred", "closed" | "halted" | status}
+--         {"late", eta_us} | {"seen", entry} | {"barred", "closed" | "halted" | status} | {"journalled", id}
 local shard, source, results, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, items, offered, most_bytes = ARGV[1], cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, forecast, letters, source
+-- USES lanes, pacing, forecast, letters, topics, source
 local TENANT = 'default'
+-- A duplicate that waits for the journal must not outlive what makes it one: its scope is kept so long from each look at it.
+local WAITS_S = 86400
 local accepted, duplicates, woken, answers = 0, 0, 0, {}
 local queued = tonumber(redis.call('HGET', shard .. ':bytes', TENANT) or '0')
 local flooded = redis.call('EXISTS', shard .. ':watermark') == 1
 
--- Lua has no rollback: what would fail in the middle is looked for before the first write.
-for _, stream in ipairs({source, results, events}) do
-  local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
-end
+local unfit = misfit({source, results, events})
+if unfit then return unfit end
 
 local function duplicate(item, call)
+  local stored = item.entry and redis.call('HGET', shard .. ':answer:' .. call, 'event')
+  if item.entry and not stored and redis.call('HEXISTS', shard .. ':runs', call) == 0 then
+    redis.call('EXPIRE', shard .. ':idem:' .. item.scope, WAITS_S, 'GT')
+    return {'journalled', call}
+  end
   if not acknowledged(item.entry) then return {'seen', item.entry} end
   duplicates = duplicates + 1
-  if item.entry then
-    local stored = redis.call('HGET', shard .. ':answer:' .. call, 'event')
-    if stored then redis.call('XADD', results, '*', 'data', stored) end
-  end
+  if stored then redis.call('XADD', results, '*', 'data', stored) end
   return {'duplicate', call}
 end
 

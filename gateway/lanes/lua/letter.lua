@@ -6,10 +6,10 @@
 --                 time; `open` with an effect decides what was unknown
 -- RETURN  list of {"changed"} | {"status", status} | {"known", effect} | {"gone"}, in the order of the items
 local shard, events, items, answers = KEYS[1], KEYS[2], cmsgpack.unpack(ARGV[1]), {}
--- USES letters
+-- USES letters, topics
 
-local kind = redis.call('TYPE', events).ok
-if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. events .. ' holds a ' .. kind .. ', not a stream') end
+local unfit = misfit({events})
+if unfit then return unfit end
 
 local function change(item)
   local state = letter_of(item.letter)

@@ -17,14 +17,11 @@ local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, release, letters
+-- USES lanes, pacing, gates, release, letters, topics
 local TENANT = 'default'
 
--- Lua has no rollback: what would fail in the middle is looked for before the first write.
-for _, stream in ipairs({results, events, letters}) do
-  local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
-end
+local unfit = misfit({results, events, letters})
+if unfit then return unfit end
 
 -- Nothing of a lane is live any more: its bound, its virtual time and its flows begin anew.
 local function forget(lane)
