@@ -53,6 +53,7 @@ from gateway.lanes.signals import Signals
 from gateway.lanes.topic_tail import TopicTail
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
+from gateway.policy.bus_address import kafka_servers
 from gateway.policy.plans import plans
 from gateway.policy.replays import only_judged
 from gateway.ports import Ambient
@@ -61,7 +62,7 @@ from gateway.settings import Settings
 from schemas.codec import encode
 from schemas.lifecycle import CallState
 from schemas.moment import moment
-from schemas.topics import Shard, Topics
+from schemas.topics import GROUP, Shard, Topics
 
 log = structlog.get_logger()
 
@@ -292,6 +293,7 @@ def _lane_terms(settings: Settings) -> LaneTerms:
         size_bytes=settings.flight_bytes,
         wait_s=settings.redis_wait,
         most_bytes=settings.queue_bytes,
+        group=GROUP if kafka_servers(settings.bus_url) is None else "",
     )
 
 

@@ -19,7 +19,8 @@ from gateway.chores import STEERS_BUS, check_epoch, chores
 from gateway.collector import spare_collector
 from gateway.endings import ended
 from gateway.entrypoints import api
-from gateway.entrypoints.bus import Bus
+from gateway.entrypoints.bus import Bus, BusAway, BusUnfit
+from gateway.entrypoints.bus import choice as buses
 from gateway.entrypoints.worker import Parts as WorkerParts
 from gateway.entrypoints.worker import Terms as WorkerTerms
 from gateway.entrypoints.worker import Worker, keep_house
@@ -33,10 +34,13 @@ from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
 from gateway.planners import planners
-from gateway.policy.keeping_up import standing
+from gateway.policy.bus_address import Misnamed, kafka_servers
+from gateway.policy.keeping_up import behind_since, standing
 from gateway.policy.webhooks import misfit
+from gateway.relaying import relaying
 from gateway.settings import LOOPBACK, Settings
-from schemas.moment import microseconds
+from schemas.moment import microseconds, moment, stamp
+from schemas.topics import RELAY, Unread
 
 log = structlog.get_logger()
 
@@ -82,22 +86,34 @@ def worker_of(gateway: Gateway) -> Worker:
 
 def bus_of(gateway: Gateway) -> Bus:
     """Build the subscription to `tool-calls`."""
-    settings = gateway.settings
-    url = settings.bus_url or settings.state_url
-    return Bus(url, gateway.topics.calls, gateway.intake, consumer=gateway.ambient.worker, batch=settings.intake_batch)
+    return buses.bus_of(
+        buses.Around(
+            settings=gateway.settings,
+            topics=gateway.topics,
+            redis=gateway.redis,
+            lanes=gateway.lanes,
+            fleet=gateway.fleet,
+            intake=gateway.intake,
+        )
+    )
 
 
-async def run_worker(settings: Settings) -> None:
+async def run_worker(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; then let what is under way end."""
     stop = stop_event()
     async with open_gateway(settings, "worker") as gateway:
-        if not await joined(gateway, stop):
-            return
+        try:
+            if not await joined(gateway, stop):
+                return 0
+        except BusUnfit as error:
+            complain(str(error))
+            return 2
         async with working(gateway):
             spare_collector()
             log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
             await stop.wait()
         log.info("worker.stopped", worker=gateway.ambient.worker)
+    return 0
 
 
 @contextlib.asynccontextmanager
@@ -108,7 +124,8 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
     house = {chore.name: asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)}
     claiming = asyncio.create_task(worker.run())
     try:
-        yield
+        async with relaying(gateway):
+            yield
     finally:
         await ended(house.pop(name) for name in STEERS_BUS)
         await bus.stop()
@@ -206,26 +223,48 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
         return [api.Check(name="redis", ok=False, detail=f"Redis does not answer: {type(error).__name__}")]
     if gateway.status.hurried:
         return [api.Check(name="api", ok=False, detail="this process is about to end; another one can be asked")]
-    behind = await unread(gateway.redis, [gateway.topics.events, gateway.topics.results, gateway.topics.letters])
     told = "a worker gave a sign of life" if alive else "no worker has given a sign of life"
     return [
         api.Check(name="redis", ok=True, detail="writes are answered"),
         api.Check(name="worker", ok=alive, detail=told),
         # Told and no reason to refuse: calls are worked on without it, and what it has not written waits for it.
-        api.Check(name="journal", ok=True, detail=standing(behind, microseconds(gateway.ambient.now()))),
+        await _behind(gateway),
     ]
 
 
+async def _behind(gateway: Gateway) -> api.Check:
+    """Say how far those are behind who read what this Redis tells: the journal, or the relay to another bus."""
+    now_us, topics = microseconds(gateway.ambient.now()), gateway.topics
+    if kafka_servers(gateway.settings.bus_url) is None:
+        behind = await unread(gateway.redis, [topics.events, topics.results, topics.letters])
+        return api.Check(name="journal", ok=True, detail=standing(behind, now_us))
+    waiting = await unread(gateway.redis, topics.outgoing, RELAY)
+    return api.Check(name="outbox", ok=True, detail=sent_on(waiting, now_us))
+
+
+def sent_on(topics: list[Unread], now_us: int) -> str:
+    """Say how much waits for the bus."""
+    entries = sum(one.entries for one in topics)
+    oldest_us = min((one.oldest_us for one in topics if one.oldest_us is not None), default=now_us)
+    if behind_since(topics, now_us) is None:
+        return "what happens is sent on to Kafka"
+    return f"{entries} events wait to be sent on to Kafka, the oldest from {stamp(moment(oldest_us))}"
+
+
 async def joined(gateway: Gateway, stop: asyncio.Event) -> bool:
-    """Wait for Redis and join the fleet; false when a stop came first."""
+    """Wait for Redis and the bus and join the fleet; false when a stop came first. Raises `BusUnfit`."""
+    bus = bus_of(gateway)
     while not stop.is_set():
         try:
             await gateway.fleet.beat()
-            await gateway.fleet.ensure_group(gateway.topics.calls)
+            await bus.prepare()
             await gateway.lanes.declare()
             await check_epoch(gateway)
-        except PASSING as error:
-            log.warning("redis.away", error=type(error).__name__)
+        except (*PASSING, BusAway) as error:
+            if isinstance(error, BusAway):
+                log.warning("bus.away", error=str(error))
+            else:
+                log.warning("redis.away", error=type(error).__name__)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1.0)
         else:
@@ -246,8 +285,7 @@ def worker(settings: Settings) -> int:
     telemetry.configure(settings.log_level)
     if complain(unsupported(settings)):
         return 2
-    uvloop.run(run_worker(settings))
-    return 0
+    return uvloop.run(run_worker(settings))
 
 
 def serve(settings: Settings) -> int:
@@ -274,15 +312,16 @@ def unsupported(settings: Settings) -> str | None:
         return f"SLUICE_CONNECTORS names what does not exist: {', '.join(missing)}. Correct it, or make the directory."
     try:
         url_of(settings.journal)
-    except Misplaced as error:
+        kafka = kafka_servers(settings.bus_url)
+    except (Misplaced, Misnamed) as error:
         return str(error)
     if problem := _webhook(settings):
         return problem
-    if settings.bus_url is None or settings.bus_url == settings.state_url:
+    if kafka or settings.bus_url is None or settings.bus_url == settings.state_url:
         return None
     return (
         "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
-        "the state, so that both are written in one step. Leave SLUICE_BUS_URL unset."
+        "the state, so that both are written in one step, or on Kafka. Leave SLUICE_BUS_URL unset, or set kafka://host:port."
     )
 
 

@@ -38,7 +38,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLUICE_", toml_file="sluice.toml", extra="forbid", frozen=True)
 
     redis_url: str | None = Field(None, description="Redis of the working state; unset = the embedded server.")
-    bus_url: str | None = Field(None, description="Where events travel; unset = the same Redis.")
+    bus_url: str | None = Field(
+        None, description="Where events travel: kafka://host:port[,host:port]; unset = the same Redis."
+    )
     journal_url: str | None = Field(
         None, description="The journal's database, sqlite:///PATH or postgresql://…; unset = $SLUICE_DATA/journal.db."
     )
@@ -80,6 +82,20 @@ class Settings(BaseSettings):
     concurrency: int = Field(256, ge=1, le=10_000, description="Calls one worker has under way at most.")
     intake_batch: int = Field(
         128, ge=1, le=256, description="Events read from the bus at once; more would hold Redis too long."
+    )
+    bus_session: float = Field(
+        10.0, ge=1, description="Seconds without a sign of life until Kafka gives a worker's partitions to others."
+    )
+    bus_poll_within: float = Field(
+        300.0,
+        ge=1,
+        description="Seconds a batch from Kafka may take until its worker counts as stuck and leaves the group.",
+    )
+    bus_partitions: int = Field(
+        12,
+        ge=1,
+        le=10_000,
+        description="Partitions of a Kafka topic that is created; so many workers can read at once.",
     )
     script_batch: int = Field(64, ge=1, le=256, description="Items of one script call; more would hold Redis too long.")
     start_within: float = Field(

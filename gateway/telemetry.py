@@ -92,6 +92,7 @@ JOURNAL_ROWS = Name("sluice_journal_rows_total", "Rows that the journal added or
 JOURNAL_UNREAD = Name("sluice_journal_unread", "Entries of a topic that are not in the journal yet.", ("topic",))
 JOURNAL_LAG = Name("sluice_journal_lag_seconds", "Age of the oldest entry that is not in the journal yet.")
 JOURNAL_SKIPPED = Name("sluice_journal_skipped_total", "Entries that are no events, or that the database refused.")
+RELAYED = Name("sluice_relayed_total", "Events of the outbox that another bus has taken.")
 BUILD = Name("sluice_build_info", "Always 1; the labels say what runs.", ("version", "python"))
 NAMES: Final = (
     CALLS,
@@ -116,6 +117,7 @@ NAMES: Final = (
     JOURNAL_UNREAD,
     JOURNAL_LAG,
     JOURNAL_SKIPPED,
+    RELAYED,
     BUILD,
 )
 
@@ -137,6 +139,7 @@ _journal_unread = Gauge(
 )
 _journal_lag = Gauge(JOURNAL_LAG.name, JOURNAL_LAG.help, multiprocess_mode="livemostrecent")
 _journal_skipped = Counter(JOURNAL_SKIPPED.name, JOURNAL_SKIPPED.help)
+_relayed = Counter(RELAYED.name, RELAYED.help)
 _BREAKER_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
@@ -200,6 +203,11 @@ def record_unread(topics: Iterable[Unread], now_us: int) -> None:
         _journal_unread.labels(one.topic).set(one.entries)
         oldest_us = min(oldest_us, one.oldest_us or now_us)
     _journal_lag.set((now_us - oldest_us) / 1_000_000)
+
+
+def record_relayed(events: int) -> None:
+    """Count what another bus has taken."""
+    _relayed.inc(events)
 
 
 def record_breaker(changed: Changed) -> None:
