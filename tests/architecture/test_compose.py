@@ -77,7 +77,7 @@ def test_a_gateway_that_listens_beyond_loopback_has_an_operator(compose: dict[st
 def test_the_default_profile_is_the_gateway_and_redis_and_the_others_name_theirs(compose: dict[str, Any]) -> None:
     profiles = {name: service.get("profiles", []) for name, service in compose["services"].items()}
     assert sorted(name for name, own in profiles.items() if not own) == ["gateway", "redis"]
-    assert {own for named in profiles.values() for own in named} == {"observability", "postgres"}
+    assert {own for named in profiles.values() for own in named} == {"kafka", "observability", "postgres"}
 
 
 def test_what_is_started_by_a_profile_is_waited_for_only_where_it_is_started(compose: dict[str, Any]) -> None:
