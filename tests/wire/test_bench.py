@@ -79,7 +79,7 @@ def test_an_unknown_benchmark_is_refused_by_name() -> None:
     command = [sys.executable, "-m", "bench", "lane"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 2
-    assert "there is no `lane`; there is journal, lanes" in ran.stderr
+    assert "there is no `lane`; there is calls, journal, lanes" in ran.stderr
 
 
 def test_the_document_keeps_its_prose_and_gets_the_new_block(tmp_path: Path) -> None:
