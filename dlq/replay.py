@@ -1,7 +1,7 @@
-"""What a replay may do with a letter: call again, only judge the answer again, or leave it alone and say why. Pure.
+"""What a replay may do with a letter: call again, only judge the answer again, ask first, or leave it alone and say why. Pure.
 
-The effect decides. What ran is never called again; what may have run only where the vendor will not run it twice; and where
-nobody can tell, a person decides first.
+The effect decides. What ran is never called again; what may have run only where the vendor will not run it twice, or says that it did
+not; and where nobody can tell, a person decides first.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ class Action(StrEnum):
     CALL = "call"
     REVALIDATE = "revalidate"
     """Its answer is judged and delivered; nothing is sent."""
+    READ_BACK = "read_back"
+    """The vendor is asked whether it ran, and it is called only if it did not."""
     EXCLUDED = "excluded"
 
 
@@ -97,6 +99,9 @@ def _by_effect(case: Case) -> Verdict:
 
 def _in_doubt(case: Case) -> Verdict:
     """Nobody knows whether it ran: both what it was then and what it is now must allow a repeat."""
+    if case.op_class is case.declared is OperationClass.VERIFIABLE:
+        why = "nobody knows whether it ran: the vendor is asked first, and it is called only if it did not"
+        return Verdict(action=Action.READ_BACK, reason=why)
     if not {case.op_class, case.declared} <= REPEATABLE:
         why = f"nobody knows whether it ran, and a repeat of an {case.op_class} operation could be a second effect"
         return Verdict(action=Action.EXCLUDED, reason=why.replace("an verif", "a verif"), next_step=_settle(case))

@@ -80,6 +80,7 @@ class ReplayView(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     calls: int
     revalidations: int
+    read_backs: int
     excluded: int
     canary: int
     share: float
@@ -108,6 +109,7 @@ def view(one: Replay, pace: Callable[[str, float], float]) -> ReplayView:
         total=len(one.items),
         calls=actions[Action.CALL],
         revalidations=actions[Action.REVALIDATE],
+        read_backs=actions[Action.READ_BACK],
         excluded=actions[Action.EXCLUDED],
         canary=plan.canary,
         share=plan.share,

@@ -7,6 +7,7 @@ _SAID = {
     "tool.call.accepted": "Accepted{as_class}.",
     "tool.call.held": "Held back: {reason}.",
     "contract.finding": "Its answer differs from the contract: {sentence}",
+    "tool.call.read_back": "Asked the vendor whether it ran: {detail}.",
     "letter.changed": "Its letter is {status} now{by}{because}.",
 }
 _EFFECTS = {"not_executed": "it did not run", "executed": "it ran", "unknown": "whether it ran is not known"}
@@ -24,6 +25,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
     facts = {
         "as_class": f" as {data['class']}" if data.get("class") else "",
         "reason": data.get("reason") or "for a reason that was not told",
+        "detail": (data.get("read_back") or {}).get("detail") or "nothing yet",
         "sentence": data.get("sentence") or "",
         "status": str(data.get("status")).replace("_", " "),
         "by": f", by {data['by']}" if data.get("by") else "",
