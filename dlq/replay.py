@@ -51,8 +51,15 @@ class Case:
     patched: bool
     answered: bool
     """Whether a whole answer of the vendor that says success is kept."""
+    overridden: bool = False
+    """Whether an operator, with a reason, lets what was replayed often enough be replayed again."""
     obstacle: str | None = None
     """Why intake would refuse it now."""
+
+
+def exhausted(generation: int) -> bool:
+    """Tell whether a letter was replayed as often as it may be without somebody saying why again."""
+    return generation >= MOST_GENERATIONS
 
 
 def judge(case: Case) -> Verdict:
@@ -71,7 +78,11 @@ def _barred(case: Case) -> Verdict | None:
             "it is no call: what came could not be read",
             f'sluice dlq discard {case.letter} --reason "…"',
         ),
-        (case.generation >= MOST_GENERATIONS, f"it was replayed {case.generation} times", _settle(case)),
+        (
+            exhausted(case.generation) and not case.overridden,
+            f"it was replayed {case.generation} times",
+            f'sluice dlq replay {case.letter} --override "…"',
+        ),
         (case.declared is None, "there is no such tool any more", "sluice connectors ls"),
         (
             case.patched and case.effect is not Effect.NOT_EXECUTED,
