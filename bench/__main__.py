@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import journal, lanes, sdk
+from bench import calls, journal, lanes, sdk
 
 BENCHMARKS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "calls": (calls.main, "a call with every guard on, beside a bare loop and what would be written by hand"),
     "journal": (journal.main, "how long questions take among a million calls in SQLite"),
     "lanes": (lanes.main, "what the queue costs, and how that grows: lanes, calls that wait, limits, memory"),
     "sdk": (sdk.main, "what a call of an SDK costs through the gateway in its own process"),

@@ -27,7 +27,8 @@ class BaselineFiles:
     def __init__(self, folder: Path) -> None:
         """`folder` need not exist."""
         self._folder = folder
-        self._known: dict[Path, tuple[tuple[int, int, int], Baseline | None]] = {}
+        self._paths: dict[str, str] = {}
+        self._known: dict[str, tuple[tuple[int, int, int], Baseline | None]] = {}
 
     def of(self, operation: Operation) -> Baseline | None:
         """Return what was decided about an operation; costs one `stat` when nothing changed. A damaged file decides nothing."""
@@ -38,15 +39,17 @@ class BaselineFiles:
 
     def read(self, operation: Operation) -> Baseline | None:
         """As `of`, but raises `DamagedBaselineError`."""
-        path = self._path(operation)
+        path = self._paths.get(operation.tool)
+        if path is None:  # making one costs more than asking for it, and that is done for every answer
+            path = self._paths[operation.tool] = str(self._path(operation))
         try:
-            found = path.stat()
+            found = os.stat(path)  # noqa: PTH116 - as above
         except OSError:
             return None
         stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
         known = self._known.get(path)
         if known is None or known[0] != stamp:
-            known = self._known[path] = (stamp, _parsed(path))
+            known = self._known[path] = (stamp, _parsed(Path(path)))
         if known[1] is None:
             raise DamagedBaselineError(f"{path} is not a baseline: mend it or move it away")
         return known[1]

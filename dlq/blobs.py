@@ -18,6 +18,16 @@ _LOCK = ".lock"
 _DRAFT = ".draft"
 
 
+def reference(letter_id: str, field: str) -> str:
+    """Return the name of a part's file."""
+    return f"{letter_id}.{field}.sealed"
+
+
+def letter_of(reference: str) -> str:
+    """Return the letter that a part belongs to."""
+    return reference.partition(".")[0]
+
+
 class BlobStoreFull(Exception):  # noqa: N818 - it names a state of the store, not a bug
     """Storing this would pass the cap: stop intake and alert; nothing is trimmed to make room."""
 
@@ -46,7 +56,7 @@ class BlobStore:
 
     def write(self, letter_id: str, field: str, sealed: bytes) -> str:
         """Store one part durably and return its reference; the same part again replaces it."""
-        name = f"{letter_id}.{field}.sealed"
+        name = reference(letter_id, field)
         path = self._path(name)
         with self._locked() as lock:
             total = _kept(lock) + len(sealed) - _size(path)
@@ -63,14 +73,26 @@ class BlobStore:
         except FileNotFoundError:
             raise UnsealError(f"The blob {reference} is gone from {self._directory}.") from None
 
-    def remove(self, reference: str) -> None:
-        """Forget one part."""
-        path = self._path(reference)
+    def remove(self, *references: str) -> None:
+        """Forget parts, whether they are there or not; nothing may name them any more."""
+        paths = [self._path(one) for one in references]
         with self._locked() as lock:
-            total = _kept(lock) - _size(path)
-            path.unlink(missing_ok=True)
-            sync_directory(self._directory)
-            _keep(lock, total)
+            there = {path: path.stat().st_size for path in paths if path.exists()}
+            for path in there:
+                path.unlink()
+            if there:
+                sync_directory(self._directory)
+                _keep(lock, _kept(lock) - sum(there.values()))
+
+    def older(self, before_s: float) -> list[str]:
+        """Return the parts that were written before a time, in seconds since the epoch."""
+        found = []
+        with os.scandir(self._directory) as entries:
+            for one in entries:
+                with suppress(FileNotFoundError):  # another process may remove it meanwhile
+                    if _NAME.fullmatch(one.name) and one.stat().st_mtime < before_s:
+                        found.append(one.name)
+        return found
 
     def _path(self, name: str) -> Path:
         # The reference comes from a record that others may have written: it must not lead out of the directory.

@@ -12,6 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote, quote_plus
@@ -119,19 +120,21 @@ def scrub(text: str, secrets: tuple[str, ...] = ()) -> str:
 
 
 def _without(text: str, secrets: tuple[str, ...]) -> str:
-    for spelling in _spellings(secrets):
+    for spelling, _ in _spellings(secrets):
         text = text.replace(spelling, REMOVED)
     return text
 
 
 def scrub_bytes(body: bytes, secrets: tuple[str, ...]) -> bytes:
     """Return the body without the given secrets; what only looks like one stays, the body is sealed."""
-    for spelling in _spellings(secrets):
-        body = body.replace(spelling.encode("utf-8", "surrogatepass"), REMOVED.encode())
+    for _, spelling in _spellings(secrets):
+        body = body.replace(spelling, REMOVED.encode())
     return body
 
 
-def _spellings(secrets: tuple[str, ...]) -> list[str]:
+@lru_cache(maxsize=256)
+def _spellings(secrets: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+    """Return the usual spellings, the longest first; remembered, because every answer is searched for the secrets of its call."""
     spellings: set[str] = set()
     for secret in secrets:
         if len(secret) < _SHORTEST_SECRET:
@@ -139,7 +142,8 @@ def _spellings(secrets: tuple[str, ...]) -> list[str]:
         raw = secret.encode("utf-8", "surrogatepass")
         in_json = secret.replace("\\", "\\\\").replace('"', '\\"')
         spellings |= {secret, in_json, quote(raw, safe=""), quote_plus(raw), b64encode(raw).decode()}
-    return sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
+    ordered = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
+    return tuple((spelling, spelling.encode("utf-8", "surrogatepass")) for spelling in ordered)
 
 
 def clean(text: str, most: int = MESSAGE_MOST) -> str:

@@ -26,6 +26,7 @@ from dlq.redaction import Sealer, scrub_bytes
 from gateway import telemetry
 from gateway.alerting import Alerting, alerting_of
 from gateway.alerts import Alerts
+from gateway.endings import ended
 from gateway.flow.approvals import Approvals
 from gateway.flow.approvals import Parts as Reviewing
 from gateway.flow.delivery import Delivery, Parts
@@ -34,11 +35,13 @@ from gateway.flow.echoes import Echoes
 from gateway.flow.intake import Intake
 from gateway.flow.intake import Terms as IntakeTerms
 from gateway.flow.letters import Letters
+from gateway.flow.recall import Past, Recall
+from gateway.flow.reports import result_again
 from gateway.flow.settlements import Tried
 from gateway.flow.status import NOBODY, Finale, Seen, Status
-from gateway.guards import Common, Guarding, ended, open_guards
+from gateway.guards import Common, Guarding, open_guards
 from gateway.journal.calls import Calls
-from gateway.journal.database import Database, Missing
+from gateway.journal.database import Away, Database, Missing
 from gateway.journal.follow import Following
 from gateway.lanes.connect import connect
 from gateway.lanes.evidence import Witness
@@ -50,13 +53,16 @@ from gateway.lanes.signals import Signals
 from gateway.lanes.topic_tail import TopicTail
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
+from gateway.policy.bus_address import kafka_servers
 from gateway.policy.plans import plans
 from gateway.policy.replays import only_judged
 from gateway.ports import Ambient
 from gateway.replaying import Replaying, replaying
 from gateway.settings import Settings
+from schemas.codec import encode
 from schemas.lifecycle import CallState
-from schemas.topics import Shard, Topics
+from schemas.moment import moment
+from schemas.topics import GROUP, Shard, Topics
 
 log = structlog.get_logger()
 
@@ -89,6 +95,15 @@ class History:
         except Missing:
             return NOBODY
         return NOBODY if kept is None else (Finale(data=kept.data, attempts=kept.attempts), kept.agent)
+
+    async def past(self, call: str) -> Past | None:
+        """Return how a call ended, to be told again; raises `Away`, also while there is no journal."""
+        kept = await self.calls.ended(call)
+        if kept is None:
+            return None
+        traceparent = kept.trace_id and f"00-{kept.trace_id}-{secrets.token_hex(8)}-01"
+        event = result_again(kept.data, moment(kept.ended_us), traceparent)
+        return Past(event=event, attempts_json=encode(kept.attempts).decode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +141,7 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         common = await _common(stack, settings, ambient(role))
         guarding = await stack.enter_async_context(open_guards(common))
         signals = Signals(common.listener, common.shard, wait_s=settings.redis_wait)
-        stack.push_async_callback(ended, asyncio.create_task(signals.listen()))
+        stack.push_async_callback(ended, [asyncio.create_task(signals.listen())])
         sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
         history = _history(common)
@@ -193,6 +208,7 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, kept: Kept) ->
     delivery = Delivery(parts, ambient=around, terms=_delivery_terms(settings))
     intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
     intake.refused = telemetry.record_refusal
+    intake.recall = _recall(common, kept.history).endings
     reviewing = Reviewing(
         queue=Reviews(common.redis, common.shard, lanes), inspect=lanes.inspect, end=delivery.reviewed
     )
@@ -219,6 +235,15 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, kept: Kept) ->
         witness=witness,
         reach=Reach(around.monotonic),
         replaying=replaying(common, intake, kept.sealer, kept.history.database),
+    )
+
+
+def _recall(common: Common, history: History) -> Recall:
+    return Recall(
+        history.past,
+        away=(Away,),
+        monotonic=common.ambient.monotonic,
+        answer_ttl_s=common.settings.answer_ttl,
     )
 
 
@@ -268,6 +293,7 @@ def _lane_terms(settings: Settings) -> LaneTerms:
         size_bytes=settings.flight_bytes,
         wait_s=settings.redis_wait,
         most_bytes=settings.queue_bytes,
+        group=GROUP if kafka_servers(settings.bus_url) is None else "",
     )
 
 
@@ -281,7 +307,7 @@ def _intake_terms(settings: Settings) -> IntakeTerms:
         max_event_bytes=settings.max_event_bytes,
         deadline_s=settings.call_deadline,
         queue_limit=settings.queue_limit,
-        answer_ttl_s=settings.answer_ttl,
+        answer_ttl_s=settings.scope_ttl,
     )
 
 
@@ -289,7 +315,7 @@ def _delivery_terms(settings: Settings) -> DeliveryTerms:
     return DeliveryTerms(
         start_within_s=settings.start_within,
         max_crashes=settings.max_crashes,
-        answer_ttl_s=settings.answer_ttl,
+        answer_ttl_s=settings.scope_ttl,  # the journal may shorten it, since it knows what it has written
         scope_ttl_s=settings.scope_ttl,
         backoff=Backoff(base_s=settings.backoff_base, cap_s=settings.backoff_cap),
         budget=BudgetTerms(

@@ -5,12 +5,13 @@ credentials, patterns, the webhook, trims.
 import structlog
 
 from gateway.app import Gateway
-from gateway.entrypoints.bus import Bus, Sweeper
+from gateway.entrypoints.bus import Bus
 from gateway.entrypoints.worker import Chore, Worker
 from gateway.flow.quarantine import EVERY_S as QUARANTINES_EVERY_S
 from gateway.flow.token_care import TokenCare
 from gateway.lanes.watermark import Watermark
-from schemas.topics import GROUP
+from gateway.policy.bus_address import kafka_servers
+from schemas.topics import GROUP, RELAY
 
 log = structlog.get_logger()
 
@@ -26,6 +27,9 @@ REVIEWS_EVERY_S = 1.0
 REPLAYS_EVERY_S = 0.5
 """How often the next step of a replay is taken: more often only asks whether there is one."""
 
+ORPHANS_EVERY_S = 600.0
+"""How often files are looked for that no letter names: only what died between file and letter leaves any."""
+
 STEERS_BUS = frozenset({"bus", "watermark"})
 """Chores that start and stop the bus: they end before it does."""
 
@@ -33,32 +37,18 @@ STEERS_BUS = frozenset({"bus", "watermark"})
 def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
     """List what is to be done, and how often."""
     settings = gateway.settings
-    sweeper = Sweeper(gateway.lanes, gateway.redis, gateway.topics.calls, gateway.fleet, most_alone=settings.max_alone)
     watermark = Watermark(gateway.redis, gateway.shard, high_bytes=settings.memory_high, low_share=settings.memory_low)
 
     care = _care(gateway)
 
     async def look_after_bus() -> None:
         await check_epoch(gateway)
-        if await gateway.fleet.ensure_group(gateway.topics.calls):
-            log.warning("bus.group_created", stream=gateway.topics.calls)
-        if await bus.ensure_running():
-            log.warning("bus.restarted", stream=gateway.topics.calls)
-
-    async def sweep() -> None:
-        await sweeper.sweep(gateway.intake, dead_idle_ms=int(settings.beat_every * 1000))
-
-    async def trim() -> None:
-        wait_us, keep_us = int(settings.foreign_wait * 1e6), int(settings.keep_events * 1e6)
-        await gateway.lanes.trim(gateway.topics.calls, GROUP, keep_us=0, wait_us=wait_us)
-        for stream in (gateway.topics.results, gateway.topics.events):
-            # What the journal has not written stays, however long that takes.
-            await gateway.lanes.trim(stream, GROUP, keep_us=keep_us, wait_us=wait_us)
+        await bus.look_after()
 
     return [
         Chore(name="beat", every_s=settings.beat_every, run=gateway.fleet.beat),
         Chore(name="bus", every_s=settings.beat_every, run=look_after_bus),
-        Chore(name="sweep", every_s=settings.beat_every, run=sweep),
+        Chore(name="sweep", every_s=settings.beat_every, run=bus.sweep),
         Chore(name="watermark", every_s=settings.beat_every, run=lambda: hold_back(watermark, bus)),
         Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
         Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
@@ -69,8 +59,24 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="webhook", every_s=min(1.0, settings.alert_every), run=gateway.alerting.webhook.run),
         Chore(name="quarantines", every_s=QUARANTINES_EVERY_S, run=gateway.guarding.quarantine.look),
         Chore(name="evidence", every_s=EVIDENCE_EVERY_S, run=gateway.witness.flush),
-        Chore(name="trim", every_s=settings.trim_every, run=trim),
+        Chore(name="trim", every_s=settings.trim_every, run=lambda: trim(gateway)),
+        Chore(name="letters.forget", every_s=settings.trim_every, run=gateway.replaying.care.forget),
+        Chore(name="letters.sweep", every_s=ORPHANS_EVERY_S, run=gateway.replaying.care.sweep),
     ]
+
+
+async def trim(gateway: Gateway) -> None:
+    """Forget what is done with on the topics; what the journal has not written, or the bus not taken, stays however long that takes."""
+    settings, topics, lanes = gateway.settings, gateway.topics, gateway.lanes
+    wait_us, keep_us = int(settings.foreign_wait * 1e6), int(settings.keep_events * 1e6)
+    if kafka_servers(settings.bus_url) is None:
+        await lanes.trim(topics.calls, GROUP, keep_us=0, wait_us=wait_us)
+        await lanes.trim(topics.results, GROUP, keep_us=keep_us, wait_us=wait_us)
+        await lanes.trim(topics.events, GROUP, keep_us=keep_us, wait_us=wait_us)
+    else:
+        # Nobody reads results here; alerts and those who follow a call read events.
+        await lanes.trim(topics.results, RELAY, keep_us=0, wait_us=wait_us)
+        await lanes.trim(topics.events, RELAY, keep_us=keep_us, wait_us=wait_us)
 
 
 def _care(gateway: Gateway) -> TokenCare:

@@ -22,6 +22,7 @@ from connectors.transport import Engine
 from dlq.keys import KeyRing
 from gateway import telemetry
 from gateway.alerts import Alerts
+from gateway.endings import ended
 from gateway.flow.contract_watch import ContractWatch
 from gateway.flow.quarantine import Quarantine
 from gateway.lanes.breakers import Around, RedisBreakers
@@ -91,7 +92,7 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
         heard = standings.listen(common.listener, guards.breakers.heard, wait_s=common.settings.redis_wait)
         stack.push_async_callback(_last_word, guards.breakers)
         for beside in (guards.breakers.keep(), heard):
-            stack.push_async_callback(ended, asyncio.create_task(beside))
+            stack.push_async_callback(ended, [asyncio.create_task(beside)])
         yield Guarding(
             guards=guards,
             standings=standings,
@@ -101,12 +102,6 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
             watch=ContractWatch(findings, common.ambient, common.alerts.publish, _count),
             quarantine=_quarantine(common, baselines),
         )
-
-
-async def ended(task: "asyncio.Task[None]") -> None:
-    """Cancel a task and see it end, so that it opens no connection when those that it uses are closed."""
-    task.cancel()
-    await asyncio.wait({task}, timeout=LAST_WORD_S)
 
 
 async def _last_word(breakers: Breakers) -> None:

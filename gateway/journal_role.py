@@ -4,27 +4,32 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 import uvloop
 
 from gateway import telemetry
 from gateway.app import ambient
+from gateway.collector import spare_collector
+from gateway.endings import ended
 from gateway.entrypoints.worker import Chore, keep_house
 from gateway.journal import schema
 from gateway.journal.database import Away, Database
 from gateway.journal.retention import Days, forget
 from gateway.journal.store import Store, Written
-from gateway.journal.writer import Heard, Terms, Writer
+from gateway.journal.writer import Heard, Source, Terms, Writer
+from gateway.lanes.answers import Answers
 from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import TopicReader
+from gateway.policy.bus_address import kafka_servers
 from gateway.ports import Ambient
 from gateway.roles import complain, stop_event, unsupported
 from gateway.settings import Settings
 from schemas.moment import microseconds
-from schemas.topics import Shard, Topics
+from schemas.topics import GROUP, Shard, Topics, Unread
 
 log = structlog.get_logger()
 
@@ -37,12 +42,22 @@ AGAIN_S = 1.0
 """Between tries to migrate while the database is away."""
 
 
+class Reader(Source, Protocol):
+    """The topics, on whichever bus."""
+
+    async def retire(self, idle_ms: int) -> int:
+        """Forget consumers that died."""
+
+    async def unread(self) -> list[Unread]:
+        """Say how far the journal is behind."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
     """The parts of one journal process."""
 
     writer: Writer
-    reader: TopicReader
+    reader: Reader
     database: Database
     chores: list[Chore]
 
@@ -69,12 +84,12 @@ async def run_journal(settings: Settings) -> int:
             return 2
         house = [asyncio.create_task(keep_house(chore)) for chore in joined.chores]
         writing = asyncio.create_task(joined.writer.run())
+        spare_collector()
         log.info("journal.started", database=joined.database.name)
         await stop.wait()
         joined.writer.stop()
         await writing
-        for task in house:
-            task.cancel()
+        await ended(house)
         log.info("journal.stopped")
     return 0
 
@@ -85,7 +100,17 @@ async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Jo
     redis = await stack.enter_async_context(connect(settings.state_url))
     listener = await stack.enter_async_context(connect(settings.state_url, timeout_s=None))
     fleet = Fleet(redis, shard, around.worker, dead_after_s=settings.dead_after)
-    reader = TopicReader(listener, fleet, (topics.events, topics.results, topics.letters))
+    servers = kafka_servers(settings.bus_url)
+    reader: Reader = TopicReader(listener, fleet, topics.followed)
+    away: tuple[type[Exception], ...] = PASSING
+    if servers is not None:
+        from gateway.kafka.reader import KafkaReader  # noqa: PLC0415 - a Redis bus does not pay for it
+        from gateway.kafka.topics import AWAY  # noqa: PLC0415
+
+        group = f"{topics.prefix}{GROUP}-journal"
+        reader = kafka = KafkaReader(servers, topics.followed, group=group, name=around.worker)
+        stack.push_async_callback(kafka.close)
+        away = (*PASSING, *AWAY)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.journal, writes=True)
     stack.push_async_callback(database.close)
@@ -95,9 +120,22 @@ async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Jo
         result_bytes=settings.journal_result_bytes,
         redis_wait_s=settings.redis_wait,
     )
-    heard = Heard(monotonic=around.monotonic, away=PASSING, wrote=_wrote, skipped=telemetry.record_skipped)
+    answers = Answers(redis, shard, ttl_s=settings.answer_ttl)
+    heard = Heard(
+        monotonic=around.monotonic,
+        away=away,
+        wrote=_wrote,
+        answered=answers.shorten if outlasts_keys(settings) else None,
+        skipped=telemetry.record_skipped,
+    )
     writer = Writer(reader, Store(database), terms=terms, heard=heard)
     return Joined(writer=writer, reader=reader, database=database, chores=_chores(settings, around, reader, database))
+
+
+def outlasts_keys(settings: Settings) -> bool:
+    """Tell whether the journal keeps a call at least as long as its key is remembered; else the answer stays in Redis."""
+    kept = (settings.journal_keep_done, settings.journal_keep_failed)
+    return all(days == 0 or days * 86_400 >= settings.scope_ttl for days in kept)
 
 
 async def migrated(database: Database, stop: asyncio.Event) -> bool:
@@ -125,7 +163,7 @@ def _wrote(written: Written) -> None:
     telemetry.record_journal({"calls": written.calls, "events": written.events, "letters": written.letters})
 
 
-def _chores(settings: Settings, around: Ambient, reader: TopicReader, database: Database) -> list[Chore]:
+def _chores(settings: Settings, around: Ambient, reader: Reader, database: Database) -> list[Chore]:
     days = Days(
         done=settings.journal_keep_done, failed=settings.journal_keep_failed, letters=settings.journal_keep_letters
     )

@@ -1,11 +1,13 @@
 """Joins what looks at dead letters and replays them."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from dlq.redaction import Sealer
 from gateway.flow.dead_letters import DeadLetters, Terms
 from gateway.flow.dead_letters import Parts as LetterParts
 from gateway.flow.intake import Intake
+from gateway.flow.letter_care import LetterCare
 from gateway.flow.replay_cases import Cases
 from gateway.flow.replay_cases import Parts as CaseParts
 from gateway.flow.replay_control import Parts as ControlParts
@@ -14,8 +16,10 @@ from gateway.flow.replay_run import Parts as RunParts
 from gateway.flow.replay_run import ReplayRunner
 from gateway.guards import Common
 from gateway.journal.database import Database
-from gateway.journal.letter_index import JournalIndex
+from gateway.journal.letter_index import JournalIndex, undecided
 from gateway.journal.letters import LetterIndex
+from gateway.lanes.letter_shelf import LetterShelf
+from gateway.lanes.letter_shelf import Terms as ShelfTerms
 from gateway.lanes.letters import LetterScan, LetterStates
 from gateway.lanes.replays import Replays
 from gateway.policy.replay_steps import pace
@@ -28,6 +32,7 @@ class Replaying:
     letters: DeadLetters
     control: ReplayControl
     runner: ReplayRunner
+    care: LetterCare
 
 
 def replaying(common: Common, intake: Intake, seal: Sealer, database: Database) -> Replaying:
@@ -35,11 +40,14 @@ def replaying(common: Common, intake: Intake, seal: Sealer, database: Database) 
     around, lanes, catalog = common.ambient, common.lanes, common.catalog
     states = LetterStates(common.redis, common.shard, lanes)
     topic = LetterScan(common.redis, common.topics, states)
-    index = JournalIndex(LetterIndex(database), topic, topic.newest)
+    journal = LetterIndex(database)
+    index = JournalIndex(journal, topic, topic.newest)
     store = Replays(common.redis, common.shard, lanes)
     cases = Cases(CaseParts(index=index, book=states, unseal=seal.unseal, catalog=catalog, ambient=around))
     settings = common.settings
-    terms = Terms(scope_ttl_s=settings.scope_ttl, answer_ttl_s=settings.answer_ttl)
+    kept = ShelfTerms(keep_s=settings.keep_letters, wait_s=settings.foreign_wait)
+    shelf = LetterShelf(common.redis, common.topics, lanes, kept)
+    terms = Terms(scope_ttl_s=settings.scope_ttl, answer_ttl_s=settings.scope_ttl)
     return Replaying(
         letters=DeadLetters(LetterParts(index=index, book=states, unseal=seal.unseal, ambient=around), terms),
         control=ReplayControl(
@@ -56,4 +64,5 @@ def replaying(common: Common, intake: Intake, seal: Sealer, database: Database) 
                 lease_ms=int(settings.dead_after * 1000),
             )
         ),
+        care=LetterCare(shelf, seal.blobs, partial(undecided, journal), around),
     )

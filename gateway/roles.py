@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 
 import structlog
 import uvicorn
@@ -15,8 +16,11 @@ from connectors.breaking.standing import Standing, State
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
+from gateway.collector import spare_collector
+from gateway.endings import ended
 from gateway.entrypoints import api
-from gateway.entrypoints.bus import Bus
+from gateway.entrypoints.bus import Bus, BusAway, BusUnfit
+from gateway.entrypoints.bus import choice as buses
 from gateway.entrypoints.worker import Parts as WorkerParts
 from gateway.entrypoints.worker import Terms as WorkerTerms
 from gateway.entrypoints.worker import Worker, keep_house
@@ -24,15 +28,19 @@ from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
+from gateway.flow.status import Status
 from gateway.journal.database import Misplaced, url_of
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
 from gateway.planners import planners
+from gateway.policy.bus_address import Misnamed, kafka_servers
+from gateway.policy.keeping_up import behind_since, standing
 from gateway.policy.webhooks import misfit
+from gateway.relaying import relaying
 from gateway.settings import LOOPBACK, Settings
 from schemas.moment import microseconds, moment, stamp
-from schemas.topics import Unread
+from schemas.topics import RELAY, Unread
 
 log = structlog.get_logger()
 
@@ -47,9 +55,6 @@ REAP_BATCH = 200
 
 REAP_GAP_S = 2.0
 """Seconds without any reaping in the fleet that tell of an outage."""
-
-IN_STEP_US = 5_000_000
-"""What is younger may well be on its way into the journal."""
 
 REAP_LEASE_US = 10_000_000
 """How long a reaper may take to settle them."""
@@ -81,21 +86,34 @@ def worker_of(gateway: Gateway) -> Worker:
 
 def bus_of(gateway: Gateway) -> Bus:
     """Build the subscription to `tool-calls`."""
-    settings = gateway.settings
-    url = settings.bus_url or settings.state_url
-    return Bus(url, gateway.topics.calls, gateway.intake, consumer=gateway.ambient.worker, batch=settings.intake_batch)
+    return buses.bus_of(
+        buses.Around(
+            settings=gateway.settings,
+            topics=gateway.topics,
+            redis=gateway.redis,
+            lanes=gateway.lanes,
+            fleet=gateway.fleet,
+            intake=gateway.intake,
+        )
+    )
 
 
-async def run_worker(settings: Settings) -> None:
+async def run_worker(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; then let what is under way end."""
     stop = stop_event()
     async with open_gateway(settings, "worker") as gateway:
-        if not await joined(gateway, stop):
-            return
+        try:
+            if not await joined(gateway, stop):
+                return 0
+        except BusUnfit as error:
+            complain(str(error))
+            return 2
         async with working(gateway):
+            spare_collector()
             log.info("worker.started", worker=gateway.ambient.worker, tools=len(gateway.catalog().operations))
             await stop.wait()
         log.info("worker.stopped", worker=gateway.ambient.worker)
+    return 0
 
 
 @contextlib.asynccontextmanager
@@ -106,24 +124,16 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
     house = {chore.name: asyncio.create_task(keep_house(chore)) for chore in chores(gateway, worker, bus)}
     claiming = asyncio.create_task(worker.run())
     try:
-        yield
+        async with relaying(gateway):
+            yield
     finally:
-        await _ended(house.pop(name) for name in STEERS_BUS)
+        await ended(house.pop(name) for name in STEERS_BUS)
         await bus.stop()
         worker.stop()
         await claiming
-        await _ended(house.values())
+        await ended(house.values())
         with contextlib.suppress(*PASSING, TimeoutError):
             await asyncio.wait_for(gateway.fleet.leave(), 1.0)
-
-
-async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until they have ended: a library that waits for an answer may swallow a cancellation and go on."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=0.2)
 
 
 async def run_api(settings: Settings) -> None:
@@ -136,12 +146,27 @@ async def run_api(settings: Settings) -> None:
             port=settings.port,
             log_config=None,
             access_log=False,
-            # Long polls would hold a stop up: they are cut, and their callers ask again.
+            # Streams would hold a stop up: they are cut, and their readers ask again; long polls are answered.
             timeout_graceful_shutdown=GRACE_S,
             limit_concurrency=MOST_REQUESTS,
             lifespan="on",
         )
-        await uvicorn.Server(config).serve()
+        await _Server(config, gateway.status, linger_s=settings.linger).serve()
+
+
+class _Server(uvicorn.Server):
+    """Says that it stops before it closes its door."""
+
+    def __init__(self, config: uvicorn.Config, status: Status, *, linger_s: float) -> None:
+        super().__init__(config)
+        self._status = status
+        self._linger_s = linger_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer the long polls with what is known, and go on answering until whoever sends requests here has noticed."""
+        self._status.hurry()
+        await asyncio.sleep(self._linger_s)
+        await super().shutdown(sockets)
 
 
 def _api_parts(gateway: Gateway) -> api.ApiParts:
@@ -196,37 +221,50 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
         alive = await gateway.fleet.anybody()
     except PASSING as error:
         return [api.Check(name="redis", ok=False, detail=f"Redis does not answer: {type(error).__name__}")]
-    behind = await unread(gateway.redis, [gateway.topics.events, gateway.topics.results])
+    if gateway.status.hurried:
+        return [api.Check(name="api", ok=False, detail="this process is about to end; another one can be asked")]
     told = "a worker gave a sign of life" if alive else "no worker has given a sign of life"
     return [
         api.Check(name="redis", ok=True, detail="writes are answered"),
         api.Check(name="worker", ok=alive, detail=told),
         # Told and no reason to refuse: calls are worked on without it, and what it has not written waits for it.
-        api.Check(name="journal", ok=True, detail=in_step(behind, microseconds(gateway.ambient.now()))),
+        await _behind(gateway),
     ]
 
 
-def in_step(topics: list[Unread], now_us: int) -> str:
-    """Say how far the journal is behind."""
-    if not topics:
-        return "no journal has started: nothing can be listed, and the topics grow until one does"
+async def _behind(gateway: Gateway) -> api.Check:
+    """Say how far those are behind who read what this Redis tells: the journal, or the relay to another bus."""
+    now_us, topics = microseconds(gateway.ambient.now()), gateway.topics
+    if kafka_servers(gateway.settings.bus_url) is None:
+        behind = await unread(gateway.redis, [topics.events, topics.results, topics.letters])
+        return api.Check(name="journal", ok=True, detail=standing(behind, now_us))
+    waiting = await unread(gateway.redis, topics.outgoing, RELAY)
+    return api.Check(name="outbox", ok=True, detail=sent_on(waiting, now_us))
+
+
+def sent_on(topics: list[Unread], now_us: int) -> str:
+    """Say how much waits for the bus."""
     entries = sum(one.entries for one in topics)
     oldest_us = min((one.oldest_us for one in topics if one.oldest_us is not None), default=now_us)
-    if now_us - oldest_us < IN_STEP_US:
-        return "it writes what happens"
-    return f"it is behind: {entries} entries, the oldest from {stamp(moment(oldest_us))}"
+    if behind_since(topics, now_us) is None:
+        return "what happens is sent on to Kafka"
+    return f"{entries} events wait to be sent on to Kafka, the oldest from {stamp(moment(oldest_us))}"
 
 
 async def joined(gateway: Gateway, stop: asyncio.Event) -> bool:
-    """Wait for Redis and join the fleet; false when a stop came first."""
+    """Wait for Redis and the bus and join the fleet; false when a stop came first. Raises `BusUnfit`."""
+    bus = bus_of(gateway)
     while not stop.is_set():
         try:
             await gateway.fleet.beat()
-            await gateway.fleet.ensure_group(gateway.topics.calls)
+            await bus.prepare()
             await gateway.lanes.declare()
             await check_epoch(gateway)
-        except PASSING as error:
-            log.warning("redis.away", error=type(error).__name__)
+        except (*PASSING, BusAway) as error:
+            if isinstance(error, BusAway):
+                log.warning("bus.away", error=str(error))
+            else:
+                log.warning("redis.away", error=type(error).__name__)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1.0)
         else:
@@ -247,8 +285,7 @@ def worker(settings: Settings) -> int:
     telemetry.configure(settings.log_level)
     if complain(unsupported(settings)):
         return 2
-    uvloop.run(run_worker(settings))
-    return 0
+    return uvloop.run(run_worker(settings))
 
 
 def serve(settings: Settings) -> int:
@@ -275,15 +312,16 @@ def unsupported(settings: Settings) -> str | None:
         return f"SLUICE_CONNECTORS names what does not exist: {', '.join(missing)}. Correct it, or make the directory."
     try:
         url_of(settings.journal)
-    except Misplaced as error:
+        kafka = kafka_servers(settings.bus_url)
+    except (Misplaced, Misnamed) as error:
         return str(error)
     if problem := _webhook(settings):
         return problem
-    if settings.bus_url is None or settings.bus_url == settings.state_url:
+    if kafka or settings.bus_url is None or settings.bus_url == settings.state_url:
         return None
     return (
         "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
-        "the state, so that both are written in one step. Leave SLUICE_BUS_URL unset."
+        "the state, so that both are written in one step, or on Kafka. Leave SLUICE_BUS_URL unset, or set kafka://host:port."
     )
 
 

@@ -38,7 +38,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLUICE_", toml_file="sluice.toml", extra="forbid", frozen=True)
 
     redis_url: str | None = Field(None, description="Redis of the working state; unset = the embedded server.")
-    bus_url: str | None = Field(None, description="Where events travel; unset = the same Redis.")
+    bus_url: str | None = Field(
+        None, description="Where events travel: kafka://host:port[,host:port]; unset = the same Redis."
+    )
     journal_url: str | None = Field(
         None, description="The journal's database, sqlite:///PATH or postgresql://…; unset = $SLUICE_DATA/journal.db."
     )
@@ -81,6 +83,20 @@ class Settings(BaseSettings):
     intake_batch: int = Field(
         128, ge=1, le=256, description="Events read from the bus at once; more would hold Redis too long."
     )
+    bus_session: float = Field(
+        10.0, ge=1, description="Seconds without a sign of life until Kafka gives a worker's partitions to others."
+    )
+    bus_poll_within: float = Field(
+        300.0,
+        ge=1,
+        description="Seconds a batch from Kafka may take until its worker counts as stuck and leaves the group.",
+    )
+    bus_partitions: int = Field(
+        12,
+        ge=1,
+        le=10_000,
+        description="Partitions of a Kafka topic that is created; so many workers can read at once.",
+    )
     script_batch: int = Field(64, ge=1, le=256, description="Items of one script call; more would hold Redis too long.")
     start_within: float = Field(
         2.0, gt=0, description="Seconds a claim may wait before its attempt starts; then it is given back."
@@ -100,16 +116,26 @@ class Settings(BaseSettings):
     wire_cap: int = Field(2_097_152, ge=1024, description="Bytes of a response on the wire that are read.")
     decoded_cap: int = Field(2_097_152, ge=1024, description="Bytes of a response after decompression that are kept.")
     answer_ttl: int = Field(
-        86_400,
+        3600,
         ge=1,
-        description="Seconds an answer stays in Redis, for duplicates on the bus; over HTTP the journal answers afterwards.",
+        description="Seconds an answer stays in Redis once the journal has it and answers afterwards; without it, as long as its key.",
     )
     scope_ttl: int = Field(86_400, ge=1, description="Seconds an idempotency key is remembered after its call ended.")
     keep_events: int = Field(86_400, ge=1, description="Seconds results and lifecycle events stay on their topics.")
+    keep_letters: Span = Field(
+        604_800,
+        ge=1,
+        description="Seconds a letter that is over stays on its topic, with its files, or as in 7d; an open one stays.",
+    )
     foreign_wait: int = Field(604_800, ge=1, description="Seconds another group may hold entries of a topic back.")
     trim_every: float = Field(5.0, gt=0, description="Seconds between trims of the topics.")
     reap_every: float = Field(1.0, gt=0, description="Seconds between looks for lost claims.")
     drain: float = Field(8.0, gt=0, description="Seconds calls under way may take to end at a stop.")
+    linger: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds the API goes on answering after SIGTERM while /readyz says no, so that a load balancer asks elsewhere.",
+    )
     flight_bytes: int = Field(
         8_388_608, ge=65_536, description="Bytes of one script call; Redis would drop a connection that sends too much."
     )

@@ -59,6 +59,9 @@ QUEUE_BYTES = Name("sluice_queue_bytes", "Bytes that the calls in the queue take
 FLOODED = Name("sluice_queue_flooded", "1 while the queue is above its high watermark and takes nothing new.")
 MEMORY = Name("sluice_redis_memory_bytes", "Memory of the working state's Redis.")
 GATES = Name("sluice_gates_closed", "Gates and limits that are closed, by why.", ("reason",))
+LETTERS = Name(
+    "sluice_letters", "Dead letters: open ones, which stay, and those that are over and not forgotten yet.", ("status",)
+)
 REFUSALS = Name("sluice_refusals_total", "Calls refused before they had a place in a lane, by failure.", ("class",))
 LIMITED = Name(
     "sluice_rate_limited_total", "Answers in which the vendor asked to slow down.", ("connector", "operation")
@@ -89,6 +92,7 @@ JOURNAL_ROWS = Name("sluice_journal_rows_total", "Rows that the journal added or
 JOURNAL_UNREAD = Name("sluice_journal_unread", "Entries of a topic that are not in the journal yet.", ("topic",))
 JOURNAL_LAG = Name("sluice_journal_lag_seconds", "Age of the oldest entry that is not in the journal yet.")
 JOURNAL_SKIPPED = Name("sluice_journal_skipped_total", "Entries that are no events, or that the database refused.")
+RELAYED = Name("sluice_relayed_total", "Events of the outbox that another bus has taken.")
 BUILD = Name("sluice_build_info", "Always 1; the labels say what runs.", ("version", "python"))
 NAMES: Final = (
     CALLS,
@@ -106,12 +110,14 @@ NAMES: Final = (
     FLOODED,
     MEMORY,
     GATES,
+    LETTERS,
     BREAKER,
     BREAKER_MOVES,
     JOURNAL_ROWS,
     JOURNAL_UNREAD,
     JOURNAL_LAG,
     JOURNAL_SKIPPED,
+    RELAYED,
     BUILD,
 )
 
@@ -133,6 +139,7 @@ _journal_unread = Gauge(
 )
 _journal_lag = Gauge(JOURNAL_LAG.name, JOURNAL_LAG.help, multiprocess_mode="livemostrecent")
 _journal_skipped = Counter(JOURNAL_SKIPPED.name, JOURNAL_SKIPPED.help)
+_relayed = Counter(RELAYED.name, RELAYED.help)
 _BREAKER_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
@@ -198,6 +205,11 @@ def record_unread(topics: Iterable[Unread], now_us: int) -> None:
     _journal_lag.set((now_us - oldest_us) / 1_000_000)
 
 
+def record_relayed(events: int) -> None:
+    """Count what another bus has taken."""
+    _relayed.inc(events)
+
+
 def record_breaker(changed: Changed) -> None:
     """Note how a breaker stands; where this process changed it for all, count and log that, once for the fleet."""
     connector, _, origin = changed.key.partition("|")
@@ -242,6 +254,7 @@ class _Facts:
         yield _family(QUEUE_BYTES, {(): load.call_bytes})
         yield _family(FLOODED, {(): int(load.flooded)})
         yield _family(MEMORY, {(): load.memory_bytes})
+        yield _family(LETTERS, {(status,): count for status, count in sorted(self._gauges.letters.items())})
         yield _family(GATES, {(reason,): reasons[reason] for reason in HoldReason})
 
 

@@ -52,6 +52,19 @@ class LetterState(msgspec.Struct, frozen=True, kw_only=True):
     """Who decided about its effect, or replays it."""
 
 
+class Over(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a letter that is over, as the scripts keep it: as long as its entry lies in its topic."""
+
+    status: LetterStatus
+    effect: Effect
+    by: str | None = None
+    reason: str | None = None
+    replay: str | None = None
+    at_us: int
+    entry: str
+    """Where it lies in its topic."""
+
+
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """A letter that is written now."""
 
@@ -83,4 +96,5 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """Of the call at its end."""
     fingerprint: str | None
     """Of the failure, if it failed."""
+    reason: str
     event: str

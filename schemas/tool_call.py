@@ -48,6 +48,11 @@ def replay_key(letter: str, count: int) -> str:
     return SEPARATOR.join(("", "replay", letter, str(count)))
 
 
+def scope_of(tenant: str, tool: str, connection: str | None, key: str) -> str:
+    """Hash (tenant, tool, connection, key): the idempotency scope."""
+    return sha256(tenant, tool, connection or "", key)[:DIGEST_LENGTH]
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a call came in, enough to find it there again."""
 
@@ -130,8 +135,8 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     @property
     def scope(self) -> str:
-        """Hash of (tenant, tool, connection, key): the idempotency scope."""
-        return sha256(self.tenant, self.tool, self.connection or "", self.key)[:DIGEST_LENGTH]
+        """The idempotency scope."""
+        return scope_of(self.tenant, self.tool, self.connection, self.key)
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 GROUP = "sluice"
 """The consumer group of every subscriber of ours."""
 
+RELAY = "relay"
+"""The group whose place on a stream says how far it was sent on, where events travel on another bus."""
+
 FIELD = "data"
 """The one field of a stream entry that holds the structured CloudEvent."""
 
@@ -39,6 +42,16 @@ class Topics:
     def alerts(self) -> str:
         """Alerts of the gateway itself."""
         return f"{self.prefix}gateway-alerts"
+
+    @property
+    def outgoing(self) -> tuple[str, ...]:
+        """What the gateway writes."""
+        return (self.results, self.events, self.letters, self.alerts)
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """What the journal reads."""
+        return (self.events, self.results, self.letters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import uvicorn
 from gateway import journal_role, roles
 from gateway.app import Gateway, ambient, open_gateway
 from gateway.chores import check_epoch
+from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.worker import keep_house
 from gateway.settings import Settings
@@ -70,9 +71,16 @@ def assert_problem(answer: httpx2.Response, status: int, failure: str | None) ->
 
 @asynccontextmanager
 async def served(
-    redis_url: str, data: Path, manifests: str, *, works: bool = True, journals: bool = False, **more: Any
+    redis_url: str,
+    data: Path,
+    manifests: str,
+    *,
+    works: bool = True,
+    journals: bool = False,
+    door: int = 0,
+    **more: Any,
 ) -> AsyncIterator[Served]:
-    """Serve; without `works` calls are stored and nobody claims them; with `journals` a journal is written."""
+    """Serve; without `works` calls are stored and nobody claims them; with `journals` a journal is written. `door` is its port."""
     data.mkdir(mode=0o700, exist_ok=True)
     file = data / "manifests.yaml"
     file.write_text(manifests, encoding="utf-8")
@@ -84,7 +92,7 @@ async def served(
             await stack.enter_async_context(_working(gateway))
         if journals:
             await stack.enter_async_context(journalling(settings))
-        url = await stack.enter_async_context(listening(api.build(roles._api_parts(gateway))))
+        url = await stack.enter_async_context(listening(api.build(roles._api_parts(gateway)), door))
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False))
         yield Served(url=url, gateway=gateway, http=http)
 
@@ -100,15 +108,13 @@ async def journalling(settings: Settings) -> AsyncIterator[journal_role.Joined]:
         yield joined
         joined.writer.stop()
         await writing
-        for task in house:
-            task.cancel()
-        await asyncio.gather(*house, return_exceptions=True)
+        await ended(house)
 
 
 @asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application on a port of the loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as door:
+async def listening(app: Any, port: int = 0) -> AsyncIterator[str]:
+    """Serve an ASGI application on a port of the loopback, a free one by default."""
+    with socket.create_server(("127.0.0.1", port)) as door:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
         server.config.timeout_graceful_shutdown = 1
         task = asyncio.create_task(server.serve(sockets=[door]))

@@ -5,15 +5,11 @@ from collections.abc import Sequence
 import structlog
 
 from gateway.flow.lane_control import MOST_REASON
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.refusals import Conflict, Nowhere, Unfit
 from gateway.ports.alerts import AlertBook
 from schemas.alert import AlertRecord
 
 log = structlog.get_logger()
-
-
-class Resolved(ValueError):  # noqa: N818 - a situation
-    """It was resolved before."""
 
 
 class AlertControl:
@@ -36,7 +32,7 @@ class AlertControl:
         raise Nowhere("", f"there is no alert {alert}, or it was resolved more than a day ago")
 
     async def resolve(self, alert: str, *, by: str, reason: str) -> AlertRecord:
-        """End one on a person's word: it opens again only when its pattern was quiet once. Raises `Nowhere`, `Unfit` and `Resolved`."""
+        """End one on a person's word: it opens again only when its pattern was quiet once. Raises `Nowhere`, `Unfit` and `Conflict`."""
         said = reason.strip()
         if not 0 < len(said) <= MOST_REASON or not said.isprintable():
             raise Unfit("/reason", f"a reason has 1 to {MOST_REASON} printable characters, on one line")
@@ -44,7 +40,7 @@ class AlertControl:
         if record is None:
             raise Nowhere("", f"there is no alert {alert} any more")
         if answer != "resolved":
-            raise Resolved(f"alert {alert} was resolved {record.resolved}, {_whose(record)}")
+            raise Conflict(f"alert {alert} was resolved {record.resolved}, {_whose(record)}")
         log.warning("alert.ended", alert=alert, kind=record.kind, about=record.subject, who=by, reason=said)
         return record
 

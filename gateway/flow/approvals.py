@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from gateway.flow import reports, stored_calls
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.refusals import Conflict, Nowhere, Unfit
 from gateway.policy.reviews import MOST_REASON, action_hash, own
 from gateway.ports import Ambient, Claim, Known, Live, Settled
 from gateway.ports.reviews import Answer, Changed, Decided, Released, ReviewQueue, Taken, Word
@@ -52,10 +52,6 @@ class Request:
     """Of what would run, computed now from what waits."""
 
 
-class Spoken(ValueError):  # noqa: N818 - a situation
-    """Somebody was first, the call has ended, or what was shown has changed; the message says which."""
-
-
 class OwnRequest(PermissionError):  # noqa: N818 - a situation
     """Nobody approves what he asked for himself."""
 
@@ -91,7 +87,7 @@ class Approvals:
     ) -> Request:
         """Approve or deny; `shown` is the hash of what the person saw, None: what waits now.
 
-        Raises `Nowhere`, `Unfit`, `OwnRequest` and `Spoken`.
+        Raises `Nowhere`, `Unfit`, `OwnRequest` and `Conflict`.
         """
         if len(reason) > MOST_REASON or (verdict is Decision.DENIED and not reason.strip()):
             raise Unfit("/reason", f"a denial needs a reason, of at most {MOST_REASON} characters")
@@ -140,7 +136,7 @@ class Approvals:
         """Say what came of a decision; the same one said twice is no mistake."""
         match answer:
             case Changed(hash=waits):
-                raise Spoken(
+                raise Conflict(
                     f"what was decided about ({word.hash[:12]}) is not what waits ({waits[:12]}); look at it again"
                 )
             case Decided(run=run) if run.review is None or (run.review.decision, run.review.by) != (
@@ -148,13 +144,13 @@ class Approvals:
                 word.by,
             ):
                 before = run.review.decision if run.review else None
-                raise Spoken(
+                raise Conflict(
                     f"{run.review.by} decided before: {before}"
                     if run.review and before
                     else f"the call is {run.state} now"
                 )
             case None:
-                raise Spoken("the call has ended")
+                raise Conflict("the call has ended")
             case _:
                 review = msgspec.structs.replace(found.review, decision=word.decision, by=word.by, reason=word.reason)
                 state = CallState.PENDING if word.decision is Decision.APPROVED else CallState.REJECTED

@@ -11,8 +11,9 @@ from connectors.breaking.terms import DEFAULT_TERMS, BreakerTerms
 from connectors.breaking.window import Counts
 from connectors.catalog import Catalog
 from connectors.manifest.units import Duration
-from gateway.flow.lane_control import LONGEST_S, MOST_REASON, Unfit
+from gateway.flow.lane_control import LONGEST_S, MOST_REASON
 from gateway.flow.lane_target import Target, check
+from gateway.flow.refusals import Unfit
 from gateway.policy.origins import gates_by_breaker, keys_of
 
 TRIES: Final = 5

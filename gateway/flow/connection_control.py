@@ -15,7 +15,7 @@ from connectors.auth.token_store import AccessToken
 from connectors.catalog import Catalog
 from connectors.declared import Connection, Operation
 from connectors.secret import Secret
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.refusals import Nowhere, Unfit
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from connectors.catalog import Catalog
 from connectors.contract_files import DamagedBaselineError
 from connectors.declared import Operation
 from gateway.flow.contract_watch import event
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.refusals import Nowhere, Unfit
 from gateway.ports import Ambient
 from gateway.ports.load import Closing
 from schemas.contracts.baseline import Baseline, Verdict, decide, overlaid

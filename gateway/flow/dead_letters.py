@@ -9,9 +9,17 @@ import structlog
 from dlq import opening
 from dlq.opening import Unseal
 from gateway.flow import letter_moves
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.refusals import Conflict, Nowhere, Unfit
 from gateway.ports import Ambient
-from gateway.ports.letters import Became, LetterBook, LetterChange, LetterFilter, LetterGroup, LetterIndex, LetterPage
+from gateway.ports.letters import (
+    Became,
+    LetterBook,
+    LetterChange,
+    LetterFilter,
+    LetterGroup,
+    LetterIndex,
+    LetterPage,
+)
 from schemas.dead_letter import DeadLetter
 from schemas.effect import Effect
 from schemas.letter import LetterState, LetterStatus
@@ -48,10 +56,6 @@ class Shown:
     became: Became | None
 
 
-class Taken(ValueError):  # noqa: N818 - a situation
-    """The letter takes no such decision any more; the message says how it stands."""
-
-
 class DeadLetters:
     """The use-case; one instance a process."""
 
@@ -63,11 +67,10 @@ class DeadLetters:
     async def find(self, wanted: LetterFilter, *, cursor: str | None, limit: int) -> LetterPage:
         """Return letters, newest first, as they stand now."""
         page = await self._parts.index.find(wanted, cursor=cursor, limit=limit)
-        states = await self._parts.book.states([row.letter for row in page.rows])
-        rows = [
-            row if state is None else replace(row, status=state.status, effect=state.effect)
-            for row, state in zip(page.rows, states, strict=True)
-        ]
+        ids = [row.letter for row in page.rows]
+        states, ends = await self._parts.book.states(ids), await self._parts.book.became(ids)
+        # What found them may be behind.
+        rows = [row.standing(state, became) for row, state, became in zip(page.rows, states, ends, strict=True)]
         kept = [row for row in rows if wanted.status in {None, row.status} and wanted.effect in {None, row.effect}]
         return replace(page, rows=kept)
 
@@ -94,14 +97,14 @@ class DeadLetters:
     async def resolve(self, letter: str, *, done: bool, by: str, reason: str) -> Shown:
         """Say whether it ran: done ends it; not done, where that was unknown, lets it be replayed.
 
-        Raises `Nowhere`, `Unfit` and `Taken`.
+        Raises `Nowhere`, `Unfit` and `Conflict`.
         """
         if done:
             return await self._decided(letter, LetterStatus.RESOLVED, Effect.EXECUTED, by=by, reason=reason)
         return await self._decided(letter, LetterStatus.OPEN, Effect.NOT_EXECUTED, by=by, reason=reason)
 
     async def discard(self, letter: str, *, by: str, reason: str) -> Shown:
-        """Say that nothing is to be done about it any more; raises `Nowhere`, `Unfit` and `Taken`."""
+        """Say that nothing is to be done about it any more; raises `Nowhere`, `Unfit` and `Conflict`."""
         return await self._decided(letter, LetterStatus.DISCARDED, None, by=by, reason=reason)
 
     async def _decided(
@@ -113,7 +116,7 @@ class DeadLetters:
         change = self._change(shown, status, effect, by=by, reason=reason)
         (told,) = await self._parts.book.change([change])
         if told.stands is not None:
-            raise Taken(f"letter {letter} is {told.stands}")
+            raise Conflict(f"letter {letter} is {told.stands}")
         log.warning("letter.decided", letter=letter, status=status, effect=effect, who=by, reason=reason)
         return await self.show(letter)
 
@@ -128,6 +131,7 @@ class DeadLetters:
             status=status,
             effect=effect,
             by=by,
+            reason=reason,
             event=event,
             scope_ttl_s=self._terms.scope_ttl_s,
             answer_ttl_s=self._terms.answer_ttl_s,

@@ -37,6 +37,14 @@ SURVEYED = 64
 """Lanes that are examined in one step: more would hold Redis too long."""
 
 
+LOOK_S = 4.0
+"""How long a look may take: a Redis that hangs would be waited for with each thing that is asked of it."""
+
+
+class Unanswered(Exception):  # noqa: N818 - it names a situation, not an error of ours
+    """The queue hangs."""
+
+
 class Queue(Protocol):
     """What is asked of the lanes."""
 
@@ -106,8 +114,15 @@ class Gathering:
     async def look(self, pairs: Sequence[Pair], *, whole: bool = True) -> list[LaneFacts]:
         """Look at lanes, without `whole` for somebody who sees no sums; of tokens and hosts nothing is said yet.
 
-        Raises what Redis does when it is away.
+        Raises what Redis does when it is away, and `Unanswered` when it hangs.
         """
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return await self._look(pairs, whole=whole)
+        except TimeoutError:
+            raise Unanswered(f"nothing was answered within {LOOK_S:g} s") from None
+
+    async def _look(self, pairs: Sequence[Pair], *, whole: bool) -> list[LaneFacts]:
         sources = self.sources
         lanes = list(dict.fromkeys(lane_of(*pair) for pair in pairs))
         now_us, states = await self._states(lanes)

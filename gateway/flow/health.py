@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from gateway.flow.gathering import Gathering, pairs_of
-from gateway.flow.lane_target import Nowhere
 from gateway.flow.probing import Prober, declared
+from gateway.flow.refusals import Nowhere
 from gateway.policy import wellness
 from gateway.policy.evidence import FRESH_S
 from gateway.policy.facts import LaneFacts

@@ -13,6 +13,7 @@ import structlog
 from connectors.catalog import Catalog
 from gateway.flow import letter_moves, reports
 from gateway.flow.bounds import Bounds
+from gateway.flow.recall import Asked, nobody
 from gateway.policy import replays
 from gateway.policy.admission import Admit, Incoming, Refuse, admit
 from gateway.policy.plans import WEIGHTS, flow_of, reserved
@@ -30,6 +31,7 @@ from gateway.ports import (
     Full,
     Heavy,
     IntakeQueue,
+    Journalled,
     Late,
     Refusal,
 )
@@ -51,6 +53,9 @@ class Entry:
     id: str
     raw: bytes
     deliveries: int = 1
+    engine: str = "redis"
+    flaw: Undecodable | None = None
+    """What is wrong with it beside its bytes: something the bus carries with them cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,8 @@ class Intake:
         self, queue: IntakeQueue, catalog: Callable[[], Catalog], *, ambient: Ambient, terms: Terms, letter: WriteLetter
     ) -> None:
         """`catalog` is asked for each batch, so that a reloaded one is used at once."""
+        self.recall: Callable[[Sequence[Asked]], Awaitable[list[Refusal]]] = nobody
+        """Ends duplicates whose answer only the journal has; whoever can ask it sets it."""
         self._queue = queue
         self._catalog = catalog
         self._ambient = ambient
@@ -96,8 +103,9 @@ class Intake:
         """Return the same for calls that are held against another catalog."""
         return Intake(self._queue, catalog, ambient=self._ambient, terms=self._terms, letter=self._letter)
 
-    async def from_bus(self, entries: Sequence[Entry]) -> None:
-        """Take in a batch; when this returns, every entry is acknowledged or was dealt with before."""
+    async def from_bus(self, entries: Sequence[Entry]) -> list[str]:
+        """Take in a batch; when this returns, every entry is dealt with, but those returned: they wait for the journal."""
+        left: list[str] = []
         admissions: list[_Waiting] = []
         refusals: list[Refusal] = []
         for entry in entries:
@@ -109,9 +117,11 @@ class Intake:
                 case waiting:
                     admissions.append(waiting)
         if admissions:
-            refusals += await self._enqueue(admissions)
+            refused, left = await self._enqueue(admissions)
+            refusals += refused
         if refusals:
             await self._queue.refuse(refusals)
+        return left
 
     async def poison(self, entry: Entry) -> None:
         """Dead-letter an event that kills whoever decodes it, without decoding it."""
@@ -163,15 +173,22 @@ class Intake:
         answer = await self._queue.admit(admission)
         return self._refused_by_queue(answer, verdict) or answer
 
-    async def _enqueue(self, admissions: list[_Waiting]) -> list[Refusal]:
-        """Store what may wait; what the lanes will not take comes back as refusals."""
+    async def _enqueue(self, admissions: list[_Waiting]) -> tuple[list[Refusal], list[str]]:
+        """Store what may wait; what the lanes will not take comes back as refusals, and what waits for the journal by its entry."""
         answers = await self._queue.enqueue([waiting.admission for waiting in admissions])
         refused = []
+        repeats = []
         for waiting, answer in zip(admissions, answers, strict=True):
+            if isinstance(answer, Journalled):
+                repeats.append(Asked(waiting.admission.entry or "", answer.call))
             refuse = self._refused_by_queue(answer, waiting.verdict)
             if refuse is not None:
                 refused.append(self._refusal(waiting.incoming, refuse))
-        return refused
+        if not repeats:
+            return refused, []
+        endings = await self.recall(repeats)
+        ended = {ending.entry for ending in endings}
+        return refused + endings, [repeat.entry for repeat in repeats if repeat.entry not in ended]
 
     def _refused_by_queue(self, answer: Answer, verdict: Admit) -> Refuse | None:
         """Turn the lanes' no into a refusal; a bound that begins to refuse is told."""
@@ -195,6 +212,8 @@ class Intake:
             return Undecodable(Failure.INTERNAL_BUG, f"the gateway could not judge it: {type(error).__name__}")
 
     def _judge(self, entry: Entry) -> Undecodable | tuple[Incoming, Admit | Refuse]:
+        if entry.flaw is not None:
+            return entry.flaw
         try:
             event = cloudevent.read(entry.raw, max_bytes=self._terms.max_event_bytes)
         except Undecodable as verdict:
@@ -206,7 +225,7 @@ class Intake:
             request=Request(source=event.source, id=event.id),
             key=derived_key(event.source, event.id),
             traceparent=event.traceparent or self._ambient.new_trace(),
-            origin=Origin(engine="redis", stream=entry.stream, entry=entry.id),
+            origin=Origin(engine=entry.engine, stream=entry.stream, entry=entry.id),
             now=self._ambient.now(),
         )
         return incoming, admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)

@@ -9,8 +9,9 @@ import structlog
 from connectors.catalog import Catalog
 from connectors.manifest.units import Duration
 from gateway.flow.holds import gate_target, named, scope_of
-from gateway.flow.lane_target import Nowhere, Target, Unfit, check, lane_of, target_of
+from gateway.flow.lane_target import Target, check, lane_of, target_of
 from gateway.flow.lane_view import holding
+from gateway.flow.refusals import Nowhere, Unfit
 from gateway.ports import LaneState
 from gateway.ports.load import Closing, Load
 from schemas.lifecycle import HoldReason

@@ -6,22 +6,7 @@ from dataclasses import dataclass
 from connectors.catalog import Catalog, Unknown
 from connectors.manifest.problem import nearest, quoted
 from gateway.flow.holds import gate_target
-
-
-class Unfit(ValueError):  # noqa: N818 - a request that makes no sense, not an error of ours
-    """What was asked makes no sense; `pointer` says where."""
-
-    def __init__(self, pointer: str, message: str) -> None:
-        super().__init__(message)
-        self.pointer = pointer
-
-
-class Nowhere(LookupError):  # noqa: N818 - as above
-    """There is no such connector, tool, connection or lane; `pointer` says which was named."""
-
-    def __init__(self, pointer: str, message: str) -> None:
-        super().__init__(message)
-        self.pointer = pointer
+from gateway.flow.refusals import Nowhere, Unfit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

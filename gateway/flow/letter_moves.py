@@ -77,6 +77,7 @@ def moved(over: Finished, now: datetime) -> Moved | None:
         status=status,
         state=over.state,
         fingerprint=None if over.failure is None else fingerprint_of(over),
+        reason=reason,
         event=event,
     )
 

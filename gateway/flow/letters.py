@@ -50,7 +50,9 @@ class Letters:
         now = self._ambient.now()
         facts = letter.Unread(
             raw=entry.raw,
-            source=letter.Arrival(engine="redis", stream=entry.stream, entry=entry.id, deliveries=entry.deliveries),
+            source=letter.Arrival(
+                engine=entry.engine, stream=entry.stream, entry=entry.id, deliveries=entry.deliveries
+            ),
             verdict=verdict,
             worker=self._ambient.worker,
             at=now,

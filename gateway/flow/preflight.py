@@ -11,7 +11,7 @@ import msgspec
 from connectors.catalog import Catalog, Unknown
 from connectors.manifest.build_state import UNBUILT
 from gateway.flow.gathering import Gathering, Pair, lane_of, pairs_of
-from gateway.flow.lane_target import Unfit
+from gateway.flow.refusals import Unfit
 from gateway.policy import scope, verdicts
 from gateway.policy.facts import Forecast, LaneFacts, Times
 from gateway.policy.forecasting import WORKERS, Crowd, Demand, costs, declared, forecasts

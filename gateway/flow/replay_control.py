@@ -11,7 +11,7 @@ from dlq.difference import Difference
 from dlq.keys import UnsealError
 from dlq.redaction import Sealer
 from dlq.replay import Action
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.refusals import Conflict, Nowhere, Unfit
 from gateway.flow.replay_cases import Cases, Steps, Wish
 from gateway.policy.replay_steps import canary_of, failures
 from gateway.ports import Ambient, LaneState
@@ -68,10 +68,6 @@ class Replay:
     """What its patch changes, in clear: not for everybody's eyes."""
 
 
-class Elsewhere(ValueError):  # noqa: N818 - a situation
-    """The replay is in another state than this needs; the message says in which."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What replay control works with."""
@@ -122,21 +118,21 @@ class ReplayControl:
         return await self._whole(plan)
 
     async def start(self, replay: str, *, by: str) -> Replay:
-        """Let it run; raises `Nowhere` and `Elsewhere`."""
+        """Let it run; raises `Nowhere` and `Conflict`."""
         return await self._moved(replay, Move(given=frozenset({_S.PLANNED}), to=_S.RUNNING, by=by))
 
     async def pause(self, replay: str, *, by: str, why: str = "") -> Replay:
-        """Send no more for now; what is in its lane goes on. Raises `Nowhere`, `Unfit` and `Elsewhere`."""
+        """Send no more for now; what is in its lane goes on. Raises `Nowhere`, `Unfit` and `Conflict`."""
         return await self._moved(replay, Move(given=frozenset({_S.RUNNING}), to=_S.PAUSED, by=by, why=why))
 
     async def resume(self, replay: str, *, by: str, why: str = "") -> Replay:
-        """Go on; failures so far are forgiven. Raises `Nowhere`, `Unfit` and `Elsewhere`."""
+        """Go on; failures so far are forgiven. Raises `Nowhere`, `Unfit` and `Conflict`."""
         forgiven = failures(await self._parts.store.progress(replay))
         given = frozenset({_S.PAUSED, _S.STOPPED})
         return await self._moved(replay, Move(given=given, to=_S.RUNNING, by=by, why=why, forgiven=forgiven))
 
     async def cancel(self, replay: str, *, by: str, why: str = "") -> Replay:
-        """Send no more for good; what is in its lane goes on. Raises `Nowhere`, `Unfit` and `Elsewhere`."""
+        """Send no more for good; what is in its lane goes on. Raises `Nowhere`, `Unfit` and `Conflict`."""
         return await self._moved(replay, Move(given=frozenset(_S) - ENDED, to=_S.CANCELLED, by=by, why=why))
 
     async def _moved(self, replay: str, move: Move) -> Replay:
@@ -147,7 +143,7 @@ class ReplayControl:
             raise Nowhere("", f"there is no replay {replay[:64]}")
         moved, plan = answer
         if not moved and plan.state is not move.to:
-            raise Elsewhere(f"the replay is {plan.state}")
+            raise Conflict(f"the replay is {plan.state}")
         if moved:
             log.warning("replay.moved", replay=replay, state=move.to, who=move.by, reason=move.why)
         return await self._whole(plan)

@@ -56,6 +56,7 @@ def lifecycle(call: ToolCall, kind: str, seq: int, now: datetime, facts: Mapping
         "idempotency_key": call.key,
         "confidence": call.confidence,
         "replay_of": call.replay_of,
+        "root": call.root,
         **facts,
     }
     event = CloudEvent(
@@ -71,7 +72,6 @@ def accepted(call: ToolCall, now: datetime, *, reviewed: bool) -> str:
         "class": call.op_class,
         "deadline": stamp(moment(call.deadline_us)),
         "priority": call.priority,
-        "root": call.root,
         "generation": call.generation,
         "request": call.request,
         "origin": call.origin,
@@ -148,6 +148,20 @@ def result_event(ended: CallResult, now: datetime, traceparent: str | None) -> s
             subject=ended.tool,
             traceparent=traceparent,
             data=ended,
+        )
+    )
+
+
+def result_again(data: Mapping[str, Any], ended: datetime, traceparent: str | None) -> str:
+    """Render a result that was told before: the same id, type and `data`."""
+    return publishable(
+        CloudEvent(
+            type=f"tool.call.{data['state']}",
+            id=f"{data['call']}.result",
+            time=stamp(ended),
+            subject=data["tool"],
+            traceparent=traceparent,
+            data=data,
         )
     )
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.endings import ended
 from gateway.flow import stored_calls
 from gateway.flow.delivery import Delivery
 from gateway.flow.holds import explain
@@ -67,6 +68,7 @@ class Status:
         self._ambient = ambient
         self._waiting = 0
         self._rounds: dict[str, asyncio.Task[Seen]] = {}
+        self._hurried = asyncio.Event()
 
     async def look(self, call: str) -> Seen:
         """Return what can be said of the call now."""
@@ -93,22 +95,33 @@ class Status:
             )  # before the first look: an end between that and the wait is signalled once, and to nobody
             seen = await self.look(call)
             while isinstance(seen[0], CallStatus) and (left_s := until_s - self._ambient.monotonic()) > 0:
+                if self._hurried.is_set():
+                    break
                 seen = await self._next(call, left_s)
         finally:
             self._waiting -= 1
         return seen
 
+    def hurry(self) -> None:
+        """Let nobody wait any longer: this process ends, and another one can be asked."""
+        self._hurried.set()
+
+    @property
+    def hurried(self) -> bool:
+        """Whether this process is about to end."""
+        return self._hurried.is_set()
+
     async def close(self) -> None:
         """End the looks that outlived those who waited: the queue that they ask is about to be closed."""
-        rounds = list(self._rounds.values())
-        for task in rounds:
-            task.cancel()
-        await asyncio.gather(*rounds, return_exceptions=True)
+        await ended(self._rounds.values())
 
     async def _next(self, call: str, left_s: float) -> Seen:
-        """Wait for what the call's round sees, or look when the time is over before."""
-        task = self._round_of(call)
-        await asyncio.wait({task}, timeout=left_s)
+        """Wait for what the call's round sees, or look when the time is over before, or nobody shall wait."""
+        task, hurried = self._round_of(call), asyncio.create_task(self._hurried.wait())
+        try:
+            await asyncio.wait({task, hurried}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurried.cancel()
         return task.result() if task.done() else await self.look(call)
 
     def _round_of(self, call: str) -> asyncio.Task[Seen]:

@@ -12,7 +12,6 @@ from gateway.journal.database import Database
 from gateway.journal.query import aside, found_by, found_by_words, id_from, matching, met, wanted_words
 from gateway.journal.rows import Row
 from gateway.journal.tables import calls, events
-from schemas.lifecycle import TERMINAL
 
 MOST_EVENTS = 1000
 """Events of a call that are read: a call has two or three for each attempt."""
@@ -64,6 +63,8 @@ class Kept:
     agent: str | None
     data: dict[str, Any]
     attempts: list[dict[str, Any]]
+    ended_us: int
+    trace_id: str | None
 
 
 class Calls:
@@ -93,14 +94,17 @@ class Calls:
         """Return how a call ended; None: it is not known to have. Raises `Away`."""
         async with self._database.transaction() as connection:
             found = await connection.execute(
-                select(calls.c.agent, calls.c.state, calls.c.result).where(calls.c.call == call)
+                select(calls.c.agent, calls.c.result, calls.c.ended_us, calls.c.trace_id).where(calls.c.call == call)
             )
             row = found.mappings().first()
-            if row is None or row["result"] is None or row["state"] not in TERMINAL:
+            if row is None or row["result"] is None:  # its last event may be on its way yet: the result says all
                 return None
             told = await _events(connection, call)
         attempts = [event["data"]["attempt"] for event in told if event["data"].get("attempt")]
-        return Kept(agent=row["agent"], data=_decode(row["result"]), attempts=attempts)
+        data = _decode(row["result"])
+        return Kept(
+            agent=row["agent"], data=data, attempts=attempts, ended_us=row["ended_us"], trace_id=row["trace_id"]
+        )
 
     async def events(self, call: str) -> list[Row]:
         """Return the events of a call in their order, as far as they were written; raises `Away`."""

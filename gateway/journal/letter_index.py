@@ -4,14 +4,12 @@ It is in step as far as letters go when it knows the newest one: then nothing is
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.journal.database import Away
-from gateway.journal.letters import Group
-from gateway.journal.letters import LetterFilter as Wanted
+from gateway.journal.database import Away, Missing
 from gateway.journal.letters import LetterIndex as Journal
 from gateway.ports.letters import Became, LetterFilter, LetterGroup, LetterIndex, LetterPage, LetterRow
 from schemas.dead_letter import DeadLetter
@@ -40,14 +38,14 @@ class JournalIndex:
         ours = cursor is None or _ID.fullmatch(cursor)
         if not ours or not await self._in_step():
             return await self._topic.find(wanted, cursor=cursor, limit=limit)
-        page = await self._journal.page(_wanted(wanted), cursor=cursor, most=limit)
+        page = await self._journal.page(wanted, cursor=cursor, most=limit)
         return LetterPage(rows=[_row(row) for row in page.rows], cursor=page.cursor)
 
     async def groups(self, wanted: LetterFilter) -> list[LetterGroup]:
         """Return what is alike, the largest groups first."""
         if not await self._in_step():
             return await self._topic.groups(wanted)
-        return [_group(one) for one in await self._journal.groups(_wanted(wanted))]
+        return await self._journal.groups(wanted)
 
     async def record(self, letter: str) -> DeadLetter | None:
         """Return one whole; None: it is not known."""
@@ -59,16 +57,34 @@ class JournalIndex:
 
     async def became(self, letter: str) -> Became | None:
         """Return what became of one that is over; None: that is no longer told."""
+        found = await self._topic.became(letter)
+        if found is not None:
+            return found
         row = await self._one(letter)
         if row is None or row["status"] not in FINAL:
-            return await self._topic.became(letter)
+            return None
         return Became(
-            status=LetterStatus(row["status"]), by=row["decided_by"], reason=row["reason"], replay=row["replay"]
+            status=LetterStatus(row["status"]),
+            effect=Effect(row["effect"]),
+            by=row["decided_by"],
+            reason=row["reason"],
+            replay=row["replay"],
         )
 
     async def _in_step(self) -> bool:
         newest = await self._newest()
-        return newest is not None and await self._one(newest) is not None
+        # Where all letters were over and are forgotten, whatever the journal has is more.
+        return await (self._there() if newest is None else self._knows(newest))
+
+    async def _there(self) -> bool:
+        try:
+            await self._journal.one("")
+        except Away:
+            return False
+        return True
+
+    async def _knows(self, letter: str) -> bool:
+        return await self._one(letter) is not None
 
     async def _one(self, letter: str) -> dict[str, Any] | None:
         try:
@@ -78,9 +94,14 @@ class JournalIndex:
         return None if found is None else dict(found)
 
 
-def _wanted(wanted: LetterFilter) -> Wanted:
-    names = {name: getattr(wanted, name) for name in wanted.__slots__}
-    return Wanted(**(names | {"status": wanted.status.value if wanted.status else None}))
+async def undecided(journal: Journal, letters: Sequence[str]) -> set[str] | None:
+    """Return those about which nothing is decided; none where there is no journal, and None where it cannot be asked."""
+    try:
+        return await journal.undecided(letters)
+    except Missing:
+        return set()
+    except Away:
+        return None
 
 
 def _row(row: Any) -> LetterRow:
@@ -108,19 +129,4 @@ def _row(row: Any) -> LetterRow:
         decided_by=row["decided_by"],
         reason=row["reason"],
         replay=row["replay"],
-    )
-
-
-def _group(one: Group) -> LetterGroup:
-    return LetterGroup(
-        fingerprint=one.fingerprint,
-        letters=one.letters,
-        open=one.open,
-        effects={},
-        error_class=one.error_class or "",
-        tool=one.tool,
-        message=one.message or "",
-        first_us=one.first_us or 0,
-        last_us=one.last_us or 0,
-        newest=one.newest,
     )

@@ -1,7 +1,8 @@
 """Questions about letters: a page of those that fulfil a filter, groups of those that are alike, one with its whole record."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, case, func, select
@@ -11,52 +12,21 @@ from gateway.journal.database import Database
 from gateway.journal.query import newest_first, wanted_words
 from gateway.journal.rows import Row
 from gateway.journal.tables import letters
+from gateway.ports.letters import MOST_GROUPS, LetterFilter, LetterGroup
+from schemas.effect import Effect
 
 MOST_IDS = 100_000
 """Letters of one selection."""
+
+AT_ONCE = 500
+"""Letters of one `IN`."""
 
 LISTED = [column for column in letters.c if column.name not in {"record", "search", "tenant", "version"}]
 
 _OPEN = ("open", "replaying")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetterFilter:
-    """Which letters; what is None does not matter. Times are of the last failure, from `since_us` to before `until_us`."""
-
-    status: str | None = None
-    error_class: str | None = None
-    effect: str | None = None
-    fingerprint: str | None = None
-    tool: str | None = None
-    connector: str | None = None
-    connection: str | None = None
-    agent: str | None = None
-    session: str | None = None
-    call: str | None = None
-    root: str | None = None
-    since_us: int | None = None
-    until_us: int | None = None
-    text: str | None = None
-
-
 _RANGES = frozenset({"since_us", "until_us", "text"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Letters with one fingerprint: how many, of what, since when; `newest` is an example."""
-
-    fingerprint: str
-    letters: int
-    open: int
-    error_class: str | None
-    tool: str | None
-    tools: int
-    message: str | None
-    first_us: int | None
-    last_us: int | None
-    newest: str
 
 
 class LetterIndex:
@@ -80,23 +50,22 @@ class LetterIndex:
             statement = select(letters.c.letter).where(*_conditions(wanted)).order_by(letters.c.letter).limit(most)
             return list((await connection.execute(statement)).scalars())
 
-    async def groups(self, wanted: LetterFilter, *, most: int = 100) -> list[Group]:
+    async def groups(self, wanted: LetterFilter, *, most: int = MOST_GROUPS) -> list[LetterGroup]:
         """Return what is alike, the largest groups first; raises `Away`."""
         column = letters.c
-        newest = func.max(column.letter)
         grouped = (
             select(
                 column.fingerprint,
                 func.count().label("letters"),
-                func.sum(case((column.status.in_(_OPEN), 1), else_=0)).label("open"),
-                func.count(column.tool.distinct()).label("tools"),
+                _how_many(column.status.in_(_OPEN)).label("open"),
+                *(_how_many(column.effect == effect).label(effect) for effect in Effect),
                 func.min(column.first_us).label("first_us"),
                 func.max(column.last_us).label("last_us"),
-                newest.label("newest"),
+                func.max(column.letter).label("newest"),
             )
             .where(*_conditions(wanted), column.fingerprint.is_not(None))
             .group_by(column.fingerprint)
-            .order_by(func.count().desc(), newest.desc())
+            .order_by(func.count().desc(), column.fingerprint)
             .limit(most)
             .subquery()
         )
@@ -104,12 +73,10 @@ class LetterIndex:
         statement = (
             select(grouped, sample.c.error_class, sample.c.tool, sample.c.message)
             .join_from(grouped, sample, sample.c.letter == grouped.c.newest)
-            .order_by(grouped.c.letters.desc(), grouped.c.newest.desc())
+            .order_by(grouped.c.letters.desc(), grouped.c.fingerprint)
         )
         async with self._database.transaction() as connection:
-            return [
-                Group(**{**row, "open": int(row["open"])}) for row in (await connection.execute(statement)).mappings()
-            ]
+            return [_group(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
     async def one(self, letter: str) -> Row | None:
         """Return a letter with its whole `record`; None: the journal does not know it. Raises `Away`."""
@@ -120,6 +87,16 @@ class LetterIndex:
             row = (await connection.execute(statement)).mappings().first()
         return None if row is None else {**row, "record": msgspec.json.decode(row["record"])}
 
+    async def undecided(self, ids: Sequence[str]) -> set[str]:
+        """Return those of the letters about which nothing is decided yet; raises `Away`."""
+        found: set[str] = set()
+        async with self._database.transaction() as connection:
+            for at in range(0, len(ids), AT_ONCE):
+                some = letters.c.letter.in_(ids[at : at + AT_ONCE])
+                chosen = select(letters.c.letter).where(some, letters.c.status.in_(_OPEN))
+                found.update((await connection.execute(chosen)).scalars())
+        return found
+
     async def records(self, ids: Sequence[str]) -> dict[str, Row]:
         """Return the records of some letters by their id; raises `Away`."""
         async with self._database.transaction() as connection:
@@ -129,13 +106,32 @@ class LetterIndex:
             return {row.letter: msgspec.json.decode(row.record) for row in await connection.execute(statement)}
 
 
+def _how_many(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))
+
+
+def _group(row: Mapping[str, Any]) -> LetterGroup:
+    return LetterGroup(
+        fingerprint=row["fingerprint"],
+        letters=row["letters"],
+        open=int(row["open"]),
+        effects={effect: int(row[effect]) for effect in Effect if row[effect]},
+        error_class=row["error_class"] or "",
+        tool=row["tool"],
+        message=row["message"] or "",
+        first_us=row["first_us"] or 0,
+        last_us=row["last_us"] or 0,
+        newest=row["newest"],
+    )
+
+
 def _conditions(wanted: LetterFilter) -> list[ColumnElement[bool]]:
     # A change of a letter may be read before the letter: such a row is no letter yet.
     conditions: list[ColumnElement[bool]] = [letters.c.record.is_not(None)]
     for field in fields(wanted):
         value = getattr(wanted, field.name)
         if value is not None and field.name not in _RANGES:
-            conditions.append(letters.c[field.name] == value)
+            conditions.append(letters.c[field.name] == str(value))
     if wanted.since_us is not None:
         conditions.append(letters.c.last_us >= wanted.since_us)
     if wanted.until_us is not None:

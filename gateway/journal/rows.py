@@ -35,22 +35,23 @@ _FINAL = 2
 
 IDENTITY = (
     *("tenant", "agent", "session", "tool", "connector", "connection", "key", "request_source", "request_id"),
-    *("op_class", "priority", "confidence", "trace_id", "accepted_us", "deadline_us", "replay_of", "root"),
+    *("op_class", "priority", "confidence", "trace_id", "accepted_us", "deadline_us", "replay_of", "root", "ended_us"),
 )
 """Told once or told alike every time."""
-NEWEST = ("state", "effect", "error_class", "message", "fingerprint", "dead_letter", "attempts", "ended_us")
+NEWEST = ("state", "effect", "error_class", "message", "fingerprint", "dead_letter", "attempts")
 """Told anew by each event; the highest `seq` is right."""
 RESULT = ("http_status", "queued_ms", "duration_ms", "contract", "summary", "result")
 """Told by the result alone."""
 SEARCHED = (
-    *("call", "tool", "agent", "session", "connection", "key", "request_id", "trace_id", "replay_of"),
+    *("call", "tool", "agent", "session", "connection", "key", "request_id", "trace_id", "replay_of", "root"),
     *("error_class", "message", "fingerprint", "dead_letter", "summary"),
 )
 
-_REPEATED = frozenset(
-    {"call", "seq", "tool", "connection", "agent", "session", "idempotency_key", "confidence", "replay_of"}
-)
+_REPEATED = frozenset({"call", "seq", "tool", "connection", "agent", "session", "idempotency_key", "confidence"})
 """Fields of an event that its call's row has already."""
+
+_LINEAGE = frozenset({"replay_of", "root"})
+"""Its call's row has these too, but a timeline tells of them; of most calls there is nothing to tell."""
 
 
 class _Envelope(msgspec.Struct, kw_only=True):
@@ -72,6 +73,8 @@ class Told:
     call: Row | None = None
     event: Row | None = None
     letter: Row | None = None
+    answered: str | None = None
+    """The call whose result this is, when it is kept whole: the journal can answer for it."""
 
 
 def read(raw: bytes, *, most_bytes: int) -> Told:
@@ -94,13 +97,14 @@ def _read(event: _Envelope, most_bytes: int) -> Told:
     if event.type.startswith(CALL_EVENT):
         if isinstance(data.get("seq"), int):
             return Told(call=_lifecycle(event, time_us), event=_event(event, time_us))
-        return Told(call=_result(event, most_bytes))
+        row, whole = _result(event, most_bytes)
+        return Told(call=row, answered=row["call"] if whole else None)
     return Told(event=_event(event, time_us))
 
 
 def _event(event: _Envelope, time_us: int) -> Row:
     data = event.data
-    facts = {name: value for name, value in data.items() if name not in _REPEATED} if "seq" in data else data
+    facts = data if "seq" not in data else {name: value for name, value in data.items() if _is_told(name, value)}
     return {
         "id": event.id,
         "call": data.get("call"),
@@ -109,6 +113,10 @@ def _event(event: _Envelope, time_us: int) -> Row:
         "time_us": time_us,
         "data": _json(facts),
     }
+
+
+def _is_told(name: str, value: Any) -> bool:
+    return name not in _REPEATED and (value is not None or name not in _LINEAGE)
 
 
 def _lifecycle(event: _Envelope, time_us: int) -> Row:
@@ -155,12 +163,13 @@ def _named(data: Mapping[str, Any]) -> Row:
     }
 
 
-def _result(event: _Envelope, most_bytes: int) -> Row:
+def _result(event: _Envelope, most_bytes: int) -> tuple[Row, bool]:
     data, request = event.data, event.data["request"]
     kept = _json(data)
-    if len(kept.encode()) > most_bytes:
+    whole = len(kept.encode()) <= most_bytes
+    if not whole:
         kept = _json({**data, "result": None, "result_left_out": True})
-    return _clean(
+    row = _clean(
         {
             **_named(data),
             "agent": agent_of(request["source"]),
@@ -174,9 +183,11 @@ def _result(event: _Envelope, most_bytes: int) -> Row:
             "state": data["state"],
             "effect": data["effect"],
             "attempts": data["attempts"],
+            "ended_us": microseconds(event.time),
             "result": kept,
         }
     )
+    return row, whole
 
 
 def _letter(event: _Envelope) -> Row:
@@ -215,6 +226,7 @@ def _changed(data: Mapping[str, Any], time_us: int) -> Row:
             "letter": data["letter"],
             "call": data.get("call"),
             "status": data["status"],
+            "effect": data.get("effect"),
             # Two changes of one microsecond: the one that is nearer to the end came later.
             "version": changed_us * 10 + _STATUS_RANK.get(data["status"], _FINAL),
             "changed_us": changed_us,
@@ -241,24 +253,26 @@ def fold_call(row: Mapping[str, Any] | None, part: Mapping[str, Any]) -> Row:
 _DECISION = ("version", "status", "changed_us", "decided_by", "reason", "replay")
 _LETTER = (
     *("call", "tenant", "agent", "session", "tool", "connector", "operation", "connection", "op_class", "error_class"),
-    *("message", "action", "effect", "fingerprint", "trace_id", "first_us", "last_us", "root", "parent", "generation"),
-    "record",
+    *("message", "action", "fingerprint", "trace_id", "first_us", "last_us", "root", "parent", "generation", "record"),
 )
 _LETTER_SEARCHED = (
     *("letter", "call", "tool", "agent", "session", "connection", "error_class", "message", "fingerprint", "trace_id"),
     *("root", "parent", "reason"),
 )
+_KNOWN = {"unknown": 1, "not_executed": 2, "executed": 3}
+"""Effects of a letter, by how much is known: a person who decides only ever knows more than its record does."""
 
 
 def fold_letter(row: Mapping[str, Any] | None, part: Mapping[str, Any]) -> Row:
     """Join what is known of a letter with one more part; the newest change of its status is right."""
-    base: Row = dict.fromkeys((*_LETTER, *_DECISION), None) | {"version": 0, "status": "open"}
+    base: Row = dict.fromkeys((*_LETTER, *_DECISION, "effect"), None) | {"version": 0, "status": "open"}
     base |= {"letter": part["letter"], **(row or {})}
     for name in _LETTER:
         if base[name] is None:
             base[name] = part.get(name)
     if part.get("version", 0) > base["version"]:
         base |= {name: part.get(name) for name in _DECISION}
+    base["effect"] = max(base["effect"], part.get("effect"), key=lambda one: _KNOWN.get(one, 0))
     base["search"] = searchable(base[name] for name in _LETTER_SEARCHED)
     return base
 

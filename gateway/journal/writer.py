@@ -5,7 +5,7 @@ it would keep everything after it unread for ever.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,6 +69,8 @@ class Heard:
     """How Redis says that it is away."""
     wrote: Callable[[Written], None] = lambda _: None
     """Told after each commit."""
+    answered: Callable[[Sequence[str]], Awaitable[None]] | None = None
+    """Told which calls the journal answers for from now on, before their entries are acknowledged."""
     skipped: Callable[[], None] = lambda: None
     """Told of each entry that is left behind."""
 
@@ -106,7 +108,10 @@ class Writer:
     async def turn(self, wait_ms: int) -> int:
         """Read, commit and acknowledge once; returns how many entries were dealt with."""
         entries = await self._abandoned() or await self._read(wait_ms)
-        if entries and await self._write(entries):
+        if entries and (kept := await self._write(entries)) is not None:
+            answered = [one.answered for one in kept if one.answered]
+            if answered and self._heard.answered is not None:
+                await self._heard.answered(answered)
             await self._source.acknowledge(entries)
             return len(entries)
         return 0
@@ -133,13 +138,13 @@ class Writer:
         fitting = self._most * 2 if size < BATCH_BYTES else self._most * BATCH_BYTES // size
         self._most = max(1, min(self._terms.batch, fitting))
 
-    async def _write(self, entries: Sequence[TopicEntry]) -> bool:
-        """Commit entries; false when a stop came while the database was away."""
+    async def _write(self, entries: Sequence[TopicEntry]) -> list[Told] | None:
+        """Commit entries and return what the database took; None when a stop came while it was away."""
         told = [one for one in map(self._told, entries) if one is not None]
         pause_s, began_s = AGAIN_S[0], None
         while True:
             try:
-                await self._commit(told)
+                kept = await self._commit(told)
             except Away as error:
                 if began_s is None:
                     began_s = self._heard.monotonic()
@@ -147,13 +152,13 @@ class Writer:
                 await self._pause(pause_s)
                 pause_s = min(2 * pause_s, AGAIN_S[1])
                 if self._stopping.is_set():
-                    return False
+                    return None
             else:
                 if began_s is not None:
                     log.info("journal.sql_back", away_s=round(self._heard.monotonic() - began_s, 1))
-                return True
+                return kept
 
-    async def _commit(self, told: Sequence[Told]) -> None:
+    async def _commit(self, told: Sequence[Told]) -> list[Told]:
         try:
             self._heard.wrote(await self._store.write(told))
         except Away:
@@ -162,11 +167,11 @@ class Writer:
             if len(told) == 1:
                 log.error("journal.entry_refused", error=f"{type(error).__name__}: {error}"[:500])  # noqa: TRY400 - the message is the story
                 self._heard.skipped()
-                return
+                return []
             # One row that the database refuses must not take its batch along.
             half = len(told) // 2
-            await self._commit(told[:half])
-            await self._commit(told[half:])
+            return await self._commit(told[:half]) + await self._commit(told[half:])
+        return list(told)
 
     def _told(self, entry: TopicEntry) -> Told | None:
         try:

@@ -6,11 +6,10 @@ from typing import Any, Final, cast
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from gateway.lanes.overview import SCAN
 from gateway.lanes.replies import text
-from gateway.lanes.scripts import load
+from gateway.lanes.scripts import run
 from gateway.ports import Ambient
 from gateway.ports.alerts import Observation, Verdict
 from schemas.alert import AlertRecord
@@ -80,8 +79,4 @@ class AlertBook:
         return ("resolved" if text(kind) == "resolved" else None), found
 
     async def _call(self, name: str, arguments: list[Any]) -> Any:
-        script = load(name)
-        try:
-            return await self._redis.evalsha(script.sha, len(self._keys), *self._keys, *arguments)
-        except NoScriptError:
-            return await self._redis.eval(script.source, len(self._keys), *self._keys, *arguments)
+        return await run(self._redis, name, self._keys, arguments)

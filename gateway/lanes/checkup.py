@@ -63,11 +63,12 @@ async def checkup(url: str, stream: str) -> Facts | str:
     )
 
 
-async def behind(url: str, topics: Sequence[str]) -> list[Unread] | None:
-    """Say how far our group is behind on each topic; None: the server does not answer."""
+async def behind(url: str, topics: Sequence[str]) -> tuple[list[Unread], int] | None:
+    """Say how far our group is behind on each topic, and the server's time in microseconds; None: it does not answer."""
     try:
         async with connect(url, timeout_s=3.0) as redis:
-            return await unread(redis, topics)
+            seconds, more_us = await redis.time()
+            return await unread(redis, topics), int(seconds) * 1_000_000 + int(more_us)
     except (RedisError, OSError, ValueError):
         return None
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from gateway.lanes.queue import PASSING
-from gateway.lanes.scripts import load
+from gateway.lanes.scripts import run
 from gateway.policy.evidence import NOTHING, SLICE_S, Evidence, Note, spread
 from gateway.policy.makespan import Supply
 from schemas.outcome import Outcome
@@ -104,11 +103,7 @@ class Witness:
         return bool(taken)
 
     async def _call(self, name: str, arguments: list[Any]) -> Any:
-        script = load(name)
-        try:
-            return await self._redis.evalsha(script.sha, 1, self._shard.tag, *arguments)
-        except NoScriptError:
-            return await self._redis.eval(script.source, 1, self._shard.tag, *arguments)
+        return await run(self._redis, name, [self._shard.tag], arguments)
 
 
 AWAY = PASSING

@@ -46,10 +46,10 @@ class Fleet:
         """Tell whether any worker has given a sign of life lately."""
         return bool(await self._redis.exists(self._shard.key("beat")))
 
-    async def ensure_group(self, stream: str) -> bool:
+    async def ensure_group(self, stream: str, group: str = GROUP) -> bool:
         """Create the consumer group at the stream's beginning if it is missing; true when it was."""
         try:
-            await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            await self._redis.xgroup_create(stream, group, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" in str(error):
                 return False

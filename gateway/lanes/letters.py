@@ -1,6 +1,5 @@
 """Letters in Redis: how each stands, and a bounded look through their topic for those that nobody has indexed elsewhere."""
 
-import json
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
@@ -12,17 +11,23 @@ from redis.asyncio import Redis
 
 from gateway.lanes.queue import Lanes
 from gateway.lanes.replies import text
-from gateway.ports.letters import Became, LetterChange, LetterFilter, LetterGroup, LetterPage, LetterRow, Told
+from gateway.ports.letters import (
+    MOST_GROUPS,
+    Became,
+    LetterChange,
+    LetterFilter,
+    LetterGroup,
+    LetterPage,
+    LetterRow,
+    Told,
+)
 from schemas.dead_letter import DeadLetter
-from schemas.letter import CHANGED, FINAL, LetterState, LetterStatus
+from schemas.letter import LetterState, LetterStatus, Over
 from schemas.moment import microseconds
 from schemas.topics import FIELD, Shard, Topics
 
 MOST_LOOKED = 20_000
 """Letters that one question looks at; older ones are found through an index, or by their id."""
-
-MOST_EVENTS = 5_000
-"""Lifecycle events that are looked through for what became of letters that are over."""
 
 CHUNK = 200
 NEAR_MS = 60_000
@@ -31,6 +36,7 @@ NEAR_MS = 60_000
 _CURSOR = re.compile(r"\d{1,20}-\d{1,20}")
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _state = msgspec.msgpack.Decoder(LetterState).decode
+_over = msgspec.msgpack.Decoder(Over).decode
 
 
 class _Event(msgspec.Struct):
@@ -44,20 +50,38 @@ class Unlisted(ValueError):  # noqa: N818 - a situation
     """The cursor is none of ours."""
 
 
-class LetterStates:
-    """One shard's."""
+class LettersKnown:
+    """What one shard knows of letters."""
 
-    def __init__(self, redis: "Redis", shard: Shard, lanes: Lanes) -> None:
-        """`lanes` are the lanes of the same shard."""
+    def __init__(self, redis: "Redis", shard: Shard) -> None:
+        """Only looks."""
         self._redis: Any = redis  # the client's types know keys of one kind only
-        self._key = shard.key("letters")
-        self._lanes = lanes
+        self._shard = shard
 
     async def states(self, letters: Sequence[str]) -> list[LetterState | None]:
         """Return how letters stand; None: it is over, or was never one."""
         if not letters:
             return []
-        return [packed and _state(packed) for packed in await self._redis.hmget(self._key, letters)]
+        return [packed and _state(packed) for packed in await self._redis.hmget(self._shard.key("letters"), letters)]
+
+    async def over(self, letters: Sequence[str]) -> list[Over | None]:
+        """Return what is kept of letters that are over; None: nothing."""
+        if not letters:
+            return []
+        return [packed and _over(packed) for packed in await self._redis.hmget(self._shard.key("over"), letters)]
+
+    async def became(self, letters: Sequence[str]) -> list[Became | None]:
+        """Return what became of letters that are over; None: it is not, or that is no longer told."""
+        return [_became(over) for over in await self.over(letters)]
+
+
+class LetterStates(LettersKnown):
+    """The same, and decisions."""
+
+    def __init__(self, redis: "Redis", shard: Shard, lanes: Lanes) -> None:
+        """`lanes` are the lanes of the same shard."""
+        super().__init__(redis, shard)
+        self._lanes = lanes
 
     async def change(self, changes: Sequence[LetterChange]) -> list[Told]:
         """Write decisions down; only an open letter takes one."""
@@ -99,27 +123,22 @@ class LetterScan:
         async for _, row in self._rows("+"):
             if fits(row, wanted):
                 found[row.fingerprint] = _joined(found.get(row.fingerprint), row)
-        return sorted(found.values(), key=lambda one: (-one.letters, one.fingerprint))
+        return sorted(found.values(), key=lambda one: (-one.letters, one.fingerprint))[:MOST_GROUPS]
 
     async def record(self, letter: str) -> DeadLetter | None:
         """Return one whole; None: it is not known."""
         (state,) = await self._states.states([letter])
-        if state is not None and state.entry:
-            entries = await self._redis.xrange(self._topics.letters, min=state.entry, max=state.entry)
+        (over,) = await self._states.over([letter])
+        known = state or over
+        if known is not None and known.entry:
+            entries = await self._redis.xrange(self._topics.letters, min=known.entry, max=known.entry)
             return _read(entries[0][1]) if entries else None
         return await self._by_time(letter)
 
     async def became(self, letter: str) -> Became | None:
         """Return what became of one that is over; None: that is no longer told."""
-        told = (await self._over()).get(letter)
-        if told is None or told["status"] not in FINAL:
-            return None
-        return Became(
-            status=LetterStatus(told["status"]),
-            by=told.get("by"),
-            reason=told.get("reason"),
-            replay=told.get("replay"),
-        )
+        (found,) = await self._states.became([letter])
+        return found
 
     async def _by_time(self, letter: str) -> DeadLetter | None:
         """Look where a letter of this id must lie: ids begin with their time."""
@@ -141,49 +160,36 @@ class LetterScan:
 
     async def _rows(self, at: str) -> AsyncIterator[tuple[str, LetterRow]]:
         """Yield entry ids and rows, with how each letter stands; no more than a question may look at."""
-        over: dict[str, dict[str, Any]] | None = None
         for _ in range(MOST_LOOKED // CHUNK):
             entries = await self._redis.xrevrange(self._topics.letters, max=at, count=CHUNK)
             found = [(text(entry), record) for entry, fields in entries if (record := _read(fields)) is not None]
-            states = await self._states.states([record.identity.dl_id for _, record in found])
-            if over is None and None in states:
-                over = await self._over()
-            for (entry, record), state in zip(found, states, strict=True):
-                yield entry, standing(row_of(record), state, (over or {}).get(record.identity.dl_id))
+            ids = [record.identity.dl_id for _, record in found]
+            states, ends = await self._states.states(ids), await self._states.became(ids)
+            for (entry, record), state, became in zip(found, states, ends, strict=True):
+                yield entry, row_of(record).standing(state, became)
             if len(entries) < CHUNK:
                 return
             at = f"({text(entries[-1][0])}"
 
-    async def _over(self) -> dict[str, dict[str, Any]]:
-        """Read from the newest lifecycle events what became of letters."""
-        found: dict[str, dict[str, Any]] = {}
-        at, mark = "+", f'"type":"{CHANGED}"'.encode()
-        for _ in range(MOST_EVENTS // CHUNK):
-            entries = await self._redis.xrevrange(self._topics.events, max=at, count=CHUNK)
-            for _, fields in entries:
-                if mark in fields.get(FIELD.encode(), b""):
-                    data = json.loads(fields[FIELD.encode()])["data"]
-                    found.setdefault(data["letter"], data)
-            if len(entries) < CHUNK:
-                break
-            at = f"({text(entries[-1][0])}"
-        return found
-
 
 def _read(fields: dict[bytes, bytes]) -> DeadLetter | None:
+    return record_of(fields.get(FIELD.encode(), b""))
+
+
+def record_of(raw: bytes) -> DeadLetter | None:
     """Read one entry; what somebody else wrote there is no letter."""
     try:
-        return _event(fields.get(FIELD.encode(), b"")).data
+        return _event(raw).data
     except msgspec.DecodeError:
         return None
 
 
 def row_of(record: DeadLetter) -> LetterRow:
-    """Return a letter as it is listed, open as it was written."""
+    """Return a letter as it is listed; how it stands is not told by its record."""
     identity, operation, failure = record.identity, record.operation, record.failure
     return LetterRow(
         letter=identity.dl_id,
-        status=LetterStatus.OPEN,
+        status=LetterStatus.CLOSED,
         call=identity.call,
         tool=operation.tool,
         connector=operation.connector,
@@ -202,17 +208,6 @@ def row_of(record: DeadLetter) -> LetterRow:
         parent=record.lifecycle.parent_id,
         generation=record.lifecycle.generation,
     )
-
-
-def standing(row: LetterRow, state: LetterState | None, over: dict[str, Any] | None = None) -> LetterRow:
-    """Return a row with how its letter stands: what the queue keeps is right, `over` tells of what it has forgotten."""
-    if state is not None:
-        return replace(row, status=state.status, effect=state.effect, decided_by=state.by, replay=state.replay)
-    told = LetterStatus(over["status"]) if over else LetterStatus.CLOSED
-    status = told if told not in {LetterStatus.OPEN, LetterStatus.REPLAYING} else LetterStatus.CLOSED
-    if over is None:
-        return replace(row, status=status)
-    return replace(row, status=status, decided_by=over.get("by"), reason=over.get("reason"), replay=over.get("replay"))
 
 
 _EXACT = ("status", "error_class", "effect", "fingerprint", "tool", "connector", "connection", "agent", "session")
@@ -271,6 +266,12 @@ def _joined(group: LetterGroup | None, row: LetterRow) -> LetterGroup:
         effects=group.effects | {row.effect: group.effects.get(row.effect, 0) + 1},
         first_us=min(group.first_us, row.first_us),
     )
+
+
+def _became(over: Over | None) -> Became | None:
+    if over is None:
+        return None
+    return Became(status=over.status, effect=over.effect, by=over.by, reason=over.reason, replay=over.replay)
 
 
 def _told(reply: list[Any]) -> Told:

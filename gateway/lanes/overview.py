@@ -78,7 +78,11 @@ class Overview:
 
     async def gauges(self) -> Gauges:
         """Read everything that monitoring is told."""
-        return Gauges(load=await self.load(), calls=await self.calls(), closed=await self.closed())
+        letters = {"open": await self._count("letters"), "over": await self._count("over")}
+        return Gauges(load=await self.load(), calls=await self.calls(), closed=await self.closed(), letters=letters)
+
+    async def _count(self, name: str) -> int:
+        return int(await self._redis.hlen(self._shard.key(name)))
 
     async def _cut_off(self, name: str) -> bool:
         return bool(await self._redis.hlen(self._shard.key(name)) > MOST)

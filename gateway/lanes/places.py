@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from gateway.lanes.replies import text
-from gateway.lanes.scripts import load
+from gateway.lanes.scripts import run
 from gateway.ports.alerts import Entry, Tallied, Tally
 from schemas.topics import FIELD, Shard
 
@@ -85,11 +84,7 @@ class Places:
         ]
 
     async def _call(self, name: str, arguments: list[Any]) -> Any:
-        script = load(name)
-        try:
-            return await self._redis.evalsha(script.sha, 1, self._shard.tag, *arguments)
-        except NoScriptError:
-            return await self._redis.eval(script.source, 1, self._shard.tag, *arguments)
+        return await run(self._redis, name, [self._shard.tag], arguments)
 
 
 def _told(name: str, kept: _Kept, since_ms: int) -> Tallied:

@@ -59,6 +59,8 @@ class Terms:
     wait_s: float
     most_bytes: int
     """What the calls of a tenant may take together."""
+    group: str = GROUP
+    """Where entries of the bus are acknowledged; empty: on another bus, and their offsets are marked here."""
 
     def load(self, weigh: Callable[[T], int]) -> Load[T]:
         """Return what one flight may carry."""
@@ -91,7 +93,7 @@ class Lanes:
         keys = [self.shard.tag, self._topics.calls, self._topics.results, self._topics.events]
         plans = self._plans()
         offered = {name: plans[name] for name in {_tool(admission) for admission in admissions} if name in plans}
-        arguments = [GROUP, _pack(admissions), _pack(offered), self._terms.most_bytes]
+        arguments = [self._terms.group, _pack(admissions), _pack(offered), self._terms.most_bytes]
         return [replies.answer(reply) for reply in await self._insist("enqueue", keys, arguments)]
 
     async def declare(self) -> None:
@@ -109,8 +111,9 @@ class Lanes:
         topics = self._topics
         keys = [self.shard.tag, topics.calls, topics.results, topics.events, topics.letters]
         parts = self._parts(refusals, _weight_refused)
+        group = self._terms.group
         return [
-            replies.text(reply) for part in parts for reply in await self._insist("refuse", keys, [GROUP, _pack(part)])
+            replies.text(reply) for part in parts for reply in await self._insist("refuse", keys, [group, _pack(part)])
         ]
 
     async def claim(self, worker: str, sequence: int, *, room: int, grace_us: int, epoch: str = "") -> Claims:
@@ -184,6 +187,11 @@ class Lanes:
         """Write down what was decided about letters; see `letter.lua`."""
         items = _pack([dataclasses.asdict(change) for change in changes])
         return cast("list[Any]", await self._insist("letter", [self.shard.tag, self._topics.events], [items]))
+
+    async def forget(self, arguments: list[Any]) -> tuple[int, list[Any]]:
+        """Forget letters that are over; see `forget.lua`."""
+        looked, gone = await self._call("forget", [self.shard.tag, self._topics.letters], arguments)
+        return looked, gone
 
     async def replay(self, arguments: list[Any]) -> list[Any]:
         """Move a replay on; see `replay.lua`."""

@@ -18,6 +18,7 @@ from gateway.ports import (
     Full,
     Heavy,
     Held,
+    Journalled,
     Known,
     LaneState,
     Late,
@@ -37,6 +38,7 @@ _ANSWERS: Final[dict[str, Any]] = {
     "late": Late,
     "seen": Seen,
     "barred": Barred,
+    "journalled": Journalled,
 }
 run = msgspec.msgpack.Decoder(Run).decode
 """Reads the record of a call."""

@@ -92,8 +92,8 @@ class TopicReader:
         return found
 
 
-async def unread(redis: Any, topics: Sequence[str]) -> list[Unread]:
-    """Say how far the group is behind on each topic; a topic without the group is left out."""
+async def unread(redis: Any, topics: Sequence[str], ours: str = GROUP) -> list[Unread]:
+    """Say how far a group of ours is behind on each topic; a topic without the group is left out."""
     found = []
     for topic in topics:
         try:
@@ -101,8 +101,8 @@ async def unread(redis: Any, topics: Sequence[str]) -> list[Unread]:
         except ResponseError:  # no such stream
             continue
         for group in groups:
-            if text(group["name"]) == GROUP:
-                oldest = await _oldest(redis, topic, group)
+            if text(group["name"]) == ours:
+                oldest = await _oldest(redis, topic, group, ours)
                 waiting = group.get("lag")
                 found.append(
                     Unread(
@@ -115,10 +115,10 @@ async def unread(redis: Any, topics: Sequence[str]) -> list[Unread]:
     return found
 
 
-async def _oldest(redis: Any, topic: str, group: dict[str, Any]) -> int | None:
+async def _oldest(redis: Any, topic: str, group: dict[str, Any], ours: str) -> int | None:
     """Return when the oldest entry that is not acknowledged was written; None: there is none."""
     if group["pending"]:
-        summary = await redis.xpending(topic, GROUP)
+        summary = await redis.xpending(topic, ours)
         return _written_us(summary["min"])
     following = await redis.xrange(topic, min=f"({text(group['last-delivered-id'])}", count=1)
     return _written_us(following[0][0]) if following else None

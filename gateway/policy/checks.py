@@ -107,6 +107,9 @@ def _token(facts: LaneFacts, token: Token, needs_s: float) -> Check:
         return _no(detail, act if kept.state is TokenState.CONFIG_ERROR else consent, age_s)
     if token.tested is not None and not isinstance(token.tested, AccessToken):
         return _untested(kept, token, needs_s, act)
+    if not kept.version and not kept.detail:
+        detail = "No token was fetched yet; the first call asks for one."
+        return Check(name=CheckName.CREDENTIAL, status=Status.UNKNOWN, detail=detail, evidence_age_s=None, action=act)
     if not kept.usable:
         detail = f"There is no valid token: {kept.detail or kept.state}."
         return _no(detail, act, age_s)

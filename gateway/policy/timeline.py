@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _SAID = {
-    "tool.call.accepted": "Accepted{as_class}.",
+    "tool.call.accepted": "Accepted{as_class}{lineage}.",
     "tool.call.held": "Held back: {reason}.",
+    "tool.call.reviewed": "{decision} by {who}{because}.",
     "contract.finding": "Its answer differs from the contract: {sentence}",
     "tool.call.read_back": "Asked the vendor whether it ran: {detail}.",
     "letter.changed": "Its letter is {status} now{by}{because}.",
@@ -24,14 +25,26 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         return f"{kind}."
     facts = {
         "as_class": f" as {data['class']}" if data.get("class") else "",
+        "lineage": _lineage(data),
         "reason": data.get("reason") or "for a reason that was not told",
         "detail": (data.get("read_back") or {}).get("detail") or "nothing yet",
         "sentence": data.get("sentence") or "",
         "status": str(data.get("status")).replace("_", " "),
         "by": f", by {data['by']}" if data.get("by") else "",
+        "decision": str(data.get("decision")).capitalize(),
+        "who": data.get("by") or "nobody",
         "because": f": {data['reason']}" if data.get("reason") else "",
     }
     return said.format(**facts)
+
+
+def _lineage(data: Mapping[str, Any]) -> str:
+    letter, root = data.get("replay_of"), data.get("root")
+    if not letter:
+        return ""
+    return f", to replay letter {letter}" + (
+        f" of the chain that began with {root}" if root not in {None, letter} else ""
+    )
 
 
 def _attempted(data: Mapping[str, Any]) -> str:

@@ -83,7 +83,13 @@ class Barred(msgspec.Struct, frozen=True, tag="barred"):
     """The letter's status, or `halted`."""
 
 
-Answer = Admitted | Duplicate | Conflict | Full | Heavy | Flooded | Late | Seen | Barred
+class Journalled(msgspec.Struct, frozen=True, tag="journalled"):
+    """A duplicate from the bus of a call that ended, whose answer only the journal has; its entry is not acknowledged."""
+
+    call: str
+
+
+Answer = Admitted | Duplicate | Conflict | Full | Heavy | Flooded | Late | Seen | Barred | Journalled
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,4 +102,5 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     letter: str | None = None
     opens: Opened | None = None
     id: str | None = None
+    attempts_json: str | None = None
     answer_ttl_s: int = 0

@@ -1,13 +1,16 @@
 """What is asked of letters: which there are, how each stands, and what was decided about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from schemas.dead_letter import DeadLetter
 from schemas.effect import Effect, OperationClass
 from schemas.failure import Failure
 from schemas.letter import LetterState, LetterStatus
+
+MOST_GROUPS = 100
+"""Groups of one answer, the largest ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,17 @@ class LetterFilter:
     since_us: int | None = None
     until_us: int | None = None
     text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Became:
+    """What became of a letter that is over."""
+
+    status: LetterStatus
+    effect: Effect
+    by: str | None
+    reason: str | None
+    replay: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +71,21 @@ class LetterRow:
     reason: str | None = None
     replay: str | None = None
 
+    def standing(self, state: LetterState | None, became: Became | None) -> "LetterRow":
+        """Return it as it stands now, as far as that is known."""
+        if state is not None:
+            return replace(self, status=state.status, effect=state.effect, decided_by=state.by, replay=state.replay)
+        if became is None:
+            return self
+        return replace(
+            self,
+            status=became.status,
+            effect=became.effect,
+            decided_by=became.by,
+            reason=became.reason,
+            replay=became.replay,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterPage:
@@ -69,7 +98,7 @@ class LetterPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterGroup:
-    """Letters with one fingerprint: how many, of what, since when; `newest` is an example."""
+    """Letters with one fingerprint: how many, of what, by effect, since when; `newest` is an example."""
 
     fingerprint: str
     letters: int
@@ -91,6 +120,7 @@ class LetterChange:
     status: LetterStatus
     effect: Effect | None
     by: str
+    reason: str
     event: str
     scope_ttl_s: int
     answer_ttl_s: int
@@ -101,16 +131,6 @@ class Told:
     """What became of a change: None is that it was made, else how the letter stands."""
 
     stands: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Became:
-    """What became of a letter that is over."""
-
-    status: LetterStatus
-    by: str | None
-    reason: str | None
-    replay: str | None
 
 
 class LetterIndex(Protocol):
@@ -134,6 +154,9 @@ class LetterBook(Protocol):
 
     async def states(self, letters: Sequence[str]) -> list[LetterState | None]:
         """Return how letters stand; None: it is over, or was never one."""
+
+    async def became(self, letters: Sequence[str]) -> list[Became | None]:
+        """Return what became of letters that are over; None: it is not, or that is no longer told."""
 
     async def change(self, changes: Sequence[LetterChange]) -> list[Told]:
         """Write decisions down; only an open letter takes one."""

@@ -39,3 +39,5 @@ class Gauges:
     calls: dict[str, int]
     """Calls that have not ended, by connector."""
     closed: list[Closing]
+    letters: dict[str, int]
+    """Letters that are open, and those that are over and not forgotten yet."""

@@ -1,13 +1,13 @@
 """A gateway of one's own, opened in this process: Redis if there is none, and a worker that joins the fleet."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from gateway import roles
 from gateway.app import open_gateway
 from gateway.embedded_redis import DirectoryInUseError, EmbeddedRedis, Restart
+from gateway.endings import ended
 from gateway.lanes.checkup import checkup
 from gateway.sdk.door import Caller, Door
 from gateway.settings import Settings
@@ -49,15 +49,9 @@ async def _serve_redis(settings: Settings, stack: AsyncExitStack) -> None:
             raise OpeningError(f"Another server works on {settings.data}, and it {told}.") from None
         return
     watching = asyncio.create_task(server.watch(_restarted))
-    stack.push_async_callback(_stopped, watching)
+    stack.push_async_callback(ended, [watching])
 
 
 async def _restarted(restart: Restart) -> None:
     """Nothing to do: every part waits for Redis by itself."""
     del restart
-
-
-async def _stopped(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

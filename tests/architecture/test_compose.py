@@ -23,10 +23,10 @@ def compose() -> dict[str, Any]:
 
 
 def variables(compose: dict[str, Any]) -> dict[str, str]:
+    """Return what the gateway is told, with what stands for a variable that is not set."""
     return {
-        name: str(value)
-        for service in compose["services"].values()
-        for name, value in service.get("environment", {}).items()
+        name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
+        for name, value in compose["services"]["gateway"]["environment"].items()
     }
 
 
@@ -72,6 +72,59 @@ def test_a_gateway_that_listens_beyond_loopback_has_an_operator(compose: dict[st
     secret = operator["key"].removeprefix("${file:/run/secrets/").removesuffix("}")
     assert secret in gateway["secrets"]
     assert secret in compose["secrets"]
+
+
+def test_the_default_profile_is_the_gateway_and_redis_and_the_others_name_theirs(compose: dict[str, Any]) -> None:
+    profiles = {name: service.get("profiles", []) for name, service in compose["services"].items()}
+    assert sorted(name for name, own in profiles.items() if not own) == ["gateway", "redis"]
+    assert {own for named in profiles.values() for own in named} == {"kafka", "observability", "postgres"}
+
+
+def test_what_is_started_by_a_profile_is_waited_for_only_where_it_is_started(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert how["condition"] == "service_healthy", name
+            assert "healthcheck" in services[other], other
+            shared = set(services[other].get("profiles", [])) - set(service.get("profiles", []))
+            assert how.get("required", True) is (not shared), (name, other)
+
+
+def test_nothing_listens_beyond_loopback_and_every_mounted_file_exists(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in compose["volumes"], source
+
+
+def test_the_dashboard_and_the_rules_ask_for_metrics_and_labels_that_are_exported() -> None:
+    told = (ROOT / "docs" / "telemetry.md").read_text()
+    rows = re.findall(r"^\| `(sluice_\w+)` \| ([^|]*) \|", told, re.MULTILINE)
+    exported = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    expressions = _expressions()
+    assert len(expressions) > 20
+    for expression in expressions:
+        metrics = re.findall(r"sluice_\w+", expression)
+        assert metrics or expression.startswith("up{"), expression
+        known = [exported[re.sub(r"_bucket$", "", name)] for name in metrics]
+        asked = set(re.findall(r"(\w+)\s*=~?\s*\"", expression))
+        asked |= {label.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(",")}
+        assert asked - {"job", "le"} <= set().union(*known), expression
+
+
+def _expressions() -> list[str]:
+    yaml = YAML(typ="safe")
+    rules = yaml.load(ROOT / "deploy" / "prometheus" / "rules.yml")
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "sluice.json").read_text())
+    asked = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    return asked + [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def test_prometheus_scrapes_the_gateway_where_it_listens(compose: dict[str, Any]) -> None:
+    scraped = YAML(typ="safe").load(ROOT / "deploy" / "prometheus" / "prometheus.yml")
+    ((target,),) = [one["targets"] for job in scraped["scrape_configs"] for one in job["static_configs"]]
+    assert target == f"gateway:{compose['services']['gateway']['environment']['SLUICE_PORT']}"
 
 
 def test_redis_is_durable_and_evicts_nothing(compose: dict[str, Any]) -> None:

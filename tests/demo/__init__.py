@@ -1,1 +1,1 @@
-"""The demo: the main job before your eyes, with a crash in the middle."""
+"""The demo: one night of a gateway before your eyes, a crash and an outage in it."""

@@ -110,7 +110,10 @@ class Ground:
         try:
             self.stop()
         finally:
-            if kind is None and not os.environ.get("KEEP"):
+            failed = kind is not None and issubclass(
+                kind, Exception
+            )  # Ctrl-C is no failure: nothing is to be looked into
+            if not failed and not os.environ.get("KEEP"):
                 shutil.rmtree(self.folder, ignore_errors=True)
 
 

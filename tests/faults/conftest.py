@@ -58,13 +58,23 @@ class Workers:
         self._running.append(process)
         return process
 
-    def start_role(self, role: str) -> None:
+    def start_module(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a worker that something was done to."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        self._running.append(process)
+        return process
+
+    def start_role(self, role: str) -> subprocess.Popen[bytes]:
         """Start a process of another role."""
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "gateway", role], cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
         self._running.append(process)
+        return process
 
     def start_api(self) -> None:
         """Start an API on the port of the environment, and wait until it answers."""

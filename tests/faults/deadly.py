@@ -14,7 +14,9 @@ from connectors.auth.refresher import Refresher
 from connectors.transport import Engine
 from gateway import guards, roles
 from gateway.flow import intake
+from gateway.flow.letter_care import LetterCare
 from gateway.lanes.findings import Findings
+from gateway.lanes.letter_shelf import LetterShelf
 from gateway.lanes.queue import Lanes
 from gateway.lanes.tokens import Tokens
 from gateway.settings import Settings
@@ -42,6 +44,9 @@ RARE: dict[str, tuple[type, str]] = {"hold": (Lanes, "hold"), "note": (Findings,
 REPLAY: dict[str, tuple[type, str]] = {"replay": (intake.Intake, "from_replay")}
 """The step of whoever runs a replay."""
 
+FORGET: dict[str, tuple[type, str]] = {"forget": (LetterShelf, "forget"), "remove": (LetterCare, "removed")}
+"""Steps of forgetting letters that are over: their entries, then their files."""
+
 POINTS = [f"{when} {step}" for step in STEPS for when in ("before", "after")]
 
 POISON = b"this event kills its reader"
@@ -55,7 +60,7 @@ def die() -> None:
 def arm(point: str, nth: int) -> None:
     """Wrap the step so that its n-th time is the last thing this process does."""
     when, step = point.split()
-    owner, name = (STEPS | RARE | REPLAY | REFRESH)[step]
+    owner, name = (STEPS | RARE | REPLAY | REFRESH | FORGET)[step]
     if step in REFRESH:
         hasten()
     whole: Callable[..., Awaitable[Any]] = getattr(owner, name)
@@ -66,8 +71,8 @@ def arm(point: str, nth: int) -> None:
         if when == "before":
             _count(left)
         answer = await whole(*arguments, **named)
-        # An empty claim is no step of a call.
-        if when == "after" and getattr(answer, "claims", True):
+        # An empty claim is no step of a call, and to find nothing that is due none of forgetting.
+        if when == "after" and getattr(answer, "claims", True) and answer != (0, []):
             _count(left)
         return answer
 

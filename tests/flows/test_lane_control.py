@@ -7,9 +7,10 @@ import pytest
 import structlog
 
 from connectors.declared import Limit, Use
-from gateway.flow.lane_control import LaneControl, Nowhere, Target, Unfit, Wanted, target_of
+from gateway.flow.lane_control import LaneControl, Target, Wanted, target_of
 from gateway.flow.lane_target import check, lane_of
 from gateway.flow.lane_view import view
+from gateway.flow.refusals import Nowhere, Unfit
 from gateway.lanes.overview import Overview
 from schemas.lifecycle import HoldReason
 from schemas.tool_call import restored

@@ -1,10 +1,11 @@
 """The blob store: whole files, one cap for all processes, nothing outside its directory."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from dlq.blobs import BlobStore, BlobStoreFull
+from dlq.blobs import BlobStore, BlobStoreFull, letter_of, reference
 from dlq.keys import UnsealError
 
 
@@ -42,6 +43,18 @@ def test_removing_makes_room(tmp_path: Path) -> None:
     store.remove(reference)
     assert store.total() == 0
     store.write("01K", "raw.bytes", b"x" * 10)
+
+
+def test_several_are_removed_at_once_and_only_the_old_are_listed(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, 100)
+    one, two = (store.write(name, "raw.bytes", b"x" * 10) for name in ("01J", "01K"))
+    os.utime(tmp_path / one, (1000, 1000))
+    (tmp_path / "notes.txt").write_text("not ours")
+    assert store.older(2000) == [one]
+    store.remove(one, "01X.raw.bytes.sealed", one)
+    assert (store.total(), store.older(2000)) == (10, [])
+    assert store.read(two) == b"x" * 10
+    assert [letter_of(two), reference("01K", "raw.bytes")] == ["01K", two]
 
 
 def test_a_process_that_starts_counts_anew_and_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:

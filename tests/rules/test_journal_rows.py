@@ -1,5 +1,6 @@
 """Rows of the journal: whatever the order of what is told of a call, and however often, the row is the same."""
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -72,6 +73,22 @@ def test_of_two_changes_of_one_moment_the_one_nearer_to_the_end_holds() -> None:
     parts = [read(changed(name, status, at), most_bytes=MOST).letter or {} for status in ("resolved", "replaying")]
     assert folded(parts, fold_letter)["status"] == "resolved"
     assert folded(parts[::-1], fold_letter)["status"] == "resolved"
+
+
+def test_what_a_person_found_out_about_the_effect_holds_whatever_is_read_first() -> None:
+    name, at = letter_examples.ID, letter_examples.NOW
+    raws = [
+        letter(name, at),  # unknown
+        changed(name, "open", at + timedelta(seconds=1), effect="not_executed"),
+        changed(name, "discarded", at + timedelta(seconds=2), effect=None),
+        changed(name, "open", at, effect="nonsense"),
+    ]
+    parts = [read(raw, most_bytes=MOST).letter or {} for raw in raws]
+    for some in itertools.permutations(parts):
+        row = folded(list(some), fold_letter)
+        assert (row["status"], row["effect"]) == ("discarded", "not_executed")
+    done = read(changed(name, "resolved", at, effect="executed"), most_bytes=MOST).letter or {}
+    assert folded([*parts, done], fold_letter)["effect"] == "executed"
 
 
 def test_a_row_says_what_the_events_and_the_result_said() -> None:

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import structlog
+from prometheus_client import REGISTRY
 
 from gateway import telemetry
 from gateway.entrypoints.cli.arguments import parse, whole
@@ -68,7 +69,20 @@ def test_a_log_line_is_json_with_time_and_level_and_library_lines_come_along(
     assert theirs["event"] == f"connected to redis://{HIDDEN}@h"
 
 
+COUNTED = (
+    ("sluice_rate_limited_total", {"connector": "crm", "operation": "echo"}),
+    ("sluice_refusals_total", {"class": "admission.queue_full"}),
+    ("sluice_calls_total", {"connector": "crm", "operation": "echo", "outcome": "completed"}),
+)
+
+
+def counts() -> list[float]:
+    """Return how often what happened so far: other tests of this process have counted too."""
+    return [REGISTRY.get_sample_value(name, labels) or 0.0 for name, labels in COUNTED]
+
+
 def test_a_scrape_shows_every_metric_of_the_table() -> None:
+    before = counts()
     telemetry.record_attempt("crm", "echo", status=503, duration_s=0.1)
     telemetry.record_attempt("crm", "echo", status=None, duration_s=0.1)
     telemetry.record_end("crm", "echo", outcome="completed")
@@ -77,7 +91,7 @@ def test_a_scrape_shows_every_metric_of_the_table() -> None:
     telemetry.record_refusal("admission.queue_full")
     load = Load(calls=2, call_bytes=70, memory_bytes=5000, memory_high_bytes=9000, flooded=True)
     closed = [Closing(key="@crm", reason=HoldReason.PAUSED, detail="x", until_us=None)]
-    gauges = Gauges(load=load, calls={"crm": 2}, closed=closed)
+    gauges = Gauges(load=load, calls={"crm": 2}, closed=closed, letters={"open": 3, "over": 4})
     text = telemetry.exposition({"received": 7, "live": 2}, gauges).decode()
     for metric in telemetry.NAMES:
         assert f"# TYPE {metric.name} " in text
@@ -86,12 +100,16 @@ def test_a_scrape_shows_every_metric_of_the_table() -> None:
         "sluice_queue_bytes 70.0",
         "sluice_queue_flooded 1.0",
         "sluice_redis_memory_bytes 5000.0",
+        'sluice_letters{status="open"} 3.0',
+        'sluice_letters{status="over"} 4.0',
         'sluice_gates_closed{reason="paused"} 1.0',
         'sluice_gates_closed{reason="rate_limit"} 0.0',
-        'sluice_rate_limited_total{connector="crm",operation="echo"} 1.0',
-        'sluice_refusals_total{class="admission.queue_full"} 1.0',
     ):
         assert sample in text
+    assert counts() == [count + 1 for count in before]
+    for name, labels in COUNTED:
+        told = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        assert f"{name}{{{told}}} {REGISTRY.get_sample_value(name, labels)}" in text
     assert "sluice_queue_bytes" not in telemetry.exposition({}).decode()
     assert 'sluice_events{fate="received"} 7.0' in text
     assert 'status_class="5xx"' in text

@@ -77,7 +77,9 @@ def test_a_breaker(standing: Standing | None, counts: Counts, status: str, says:
         (Token(kept=replace(HOUR, state=TokenState.REVOKED)), 60, "fail", "revoked"),
         (Token(kept=replace(HOUR, state=TokenState.IN_DOUBT, detail="cut off")), 60, "warn", "in doubt"),
         (Token(kept=Kept(now_us=1), asks=True), 60, "fail", "nobody has consented"),
-        (Token(kept=Kept(now_us=1)), 0, "fail", "no valid token"),
+        (Token(kept=Kept(now_us=1)), 0, "unknown", "fetched yet"),
+        (Token(kept=Kept(now_us=1, detail="503")), 0, "fail", "no valid token: 503"),
+        (Token(kept=replace(HOUR, stale=True)), 0, "fail", "no valid token"),
         (Token(kept=replace(HOUR, detail="less scope")), 60, "warn", "less scope"),
     ],
 )

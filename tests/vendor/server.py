@@ -129,6 +129,8 @@ async def _answer(request: web.BaseRequest, visit: Visit, gone: asyncio.Event) -
     def give(status: int) -> None:
         world.record.answered(arrival, status)
 
+    if arrival.operation == tokens.CONSENT:
+        return _consented(world.desk.back(request.query), give)
     if not _admitted(world, arrival):
         return _unauthorized(world.auth, give)
     if visit.verdict.refused:
@@ -190,6 +192,12 @@ def _unauthorized(auth: credentials.Requirement, give: Callable[[int], None]) ->
     give(401)
     challenge = {"WWW-Authenticate": auth.challenge()}
     return web.json_response({"error": {"code": "unauthorized"}}, status=401, headers=challenge)
+
+
+def _consented(back: str | None, give: Callable[[int], None]) -> web.Response:
+    """Send a browser back as if its person had pressed the button."""
+    give(400 if back is None else 302)
+    return web.Response(status=400) if back is None else web.Response(status=302, headers={"Location": back})
 
 
 def _slow_down(give: Callable[[int], None]) -> web.Response:

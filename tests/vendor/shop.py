@@ -27,6 +27,7 @@ EXACT: Mapping[tuple[str, str], str] = {
     ("GET", "/v1/echo"): "echo",
     ("POST", "/v1/echo"): "echo",
     ("POST", "/oauth/token"): "token",
+    ("GET", "/oauth/authorize"): "consent",
     ("POST", "/v1/chat/completions"): "chat.complete",
     ("POST", "/openai/v1/chat/completions"): "chat.complete",
 }

@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 import msgspec
 from joserfc import jwt
@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey, RSAKey
 from tests.vendor.shop import Answer
 
 OPERATION = "token"
+CONSENT = "consent"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LONGEST_ASSERTION_S = 300
 
@@ -91,6 +92,15 @@ class Desk:
             error = str(refused)
             self._refused[error] += 1
             return Answer(status=401 if error == "invalid_client" else 400, body={"error": error})
+
+    def back(self, query: Mapping[str, str]) -> str | None:
+        """Return where somebody who consents is sent (RFC 6749 §4.1.2); None: the request is not one of this client's (RFC 8252 §7.3)."""
+        way = query.get("redirect_uri", "")
+        asked = (query.get("response_type"), query.get("client_id"), query.get("code_challenge_method"))
+        if asked != ("code", self.rule.client_id, "S256") or urlsplit(way).hostname != "127.0.0.1":
+            return None
+        given = {"code": f"code-{query.get('code_challenge', '')}", "state": query.get("state", "")}
+        return f"{way}?{urlencode(given)}"
 
     def knows(self, credential_sha256: str | None, now: float) -> bool:
         """Tell whether this is an access token that is good now."""

@@ -12,8 +12,7 @@ from redis.asyncio import Redis
 
 from connectors.breaking.standing import State
 from gateway.flow import alert_watch
-from gateway.flow.alert_control import Resolved
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.refusals import Conflict, Nowhere, Unfit
 from gateway.policy import tallies
 from gateway.policy.patterns import Evidence, observed
 from schemas.alert import AlertKind
@@ -258,7 +257,7 @@ async def test_a_persons_word_stands_until_the_pattern_was_quiet_once(redis: "Re
             await control.resolve(record.alert, by="night", reason=reason)
     said = [control.resolve(record.alert, by=who, reason="known") for who in ("night", "day", "boss")]
     answers = await asyncio.gather(*said, return_exceptions=True)
-    assert sorted(type(one).__name__ for one in answers) == ["AlertRecord", "Resolved", "Resolved"]
+    assert sorted(type(one).__name__ for one in answers) == ["AlertRecord", "Conflict", "Conflict"]
     await rounds(watch, 0.2)
     assert await stage.kinds() == [("opened", "breaker.open"), ("resolved", "breaker.open")]
     last = (await stage.told())[-1]["data"]
@@ -271,7 +270,7 @@ async def test_a_persons_word_stands_until_the_pattern_was_quiet_once(redis: "Re
     assert len(await stage.kinds()) == 3
     with pytest.raises(Nowhere):
         await control.show("nobody")
-    with pytest.raises((Nowhere, Resolved)):
+    with pytest.raises((Nowhere, Conflict)):
         await control.resolve(record.alert, by="night", reason="again")
 
 

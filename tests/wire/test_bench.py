@@ -56,6 +56,25 @@ def test_a_quick_run_of_journal_keeps_its_gates_and_leaves_the_document_alone() 
     assert journal.DOCUMENT.read_bytes() == before
 
 
+def test_a_quick_run_of_calls_compares_everybody_and_leaves_the_document_alone() -> None:
+    before = lanes.DOCUMENT.read_bytes()
+    command = [sys.executable, "-m", "bench", "calls", "--quick", "--date", "2026-11-20"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert ran.returncode == 0, ran.stderr
+    table, facts = ran.stdout.rstrip().split("\n\n")
+    rows = table.splitlines()
+    compared = [
+        "(a) bare aiohttp loop",
+        "(c) Sluice, every guard",
+        *(f"(b) {name}" for name in ("httpx", "httpx2", "aiohttp")),
+    ]
+    added = [f"added at {load}, {part}" for load in ("half load", "1,000 calls/s") for part in ("p50", "p99")]
+    assert [row[:28].rstrip() for row in rows[2:]] == [*compared, "worker CPU per call", *added]
+    assert all(any(letter.isdigit() for letter in row[28:]) for row in rows[2:])
+    assert "journal: " in facts
+    assert lanes.DOCUMENT.read_bytes() == before
+
+
 def test_an_unknown_benchmark_is_refused_by_name() -> None:
     command = [sys.executable, "-m", "bench", "lane"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)

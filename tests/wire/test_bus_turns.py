@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from gateway.entrypoints import bus as bus_module
-from gateway.entrypoints.bus import Bus, Sweeper
+from gateway.entrypoints.bus import on_redis as bus_module
+from gateway.entrypoints.bus.on_redis import Bus, Sweeper
 from gateway.flow.intake import Entry
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import Lanes, Terms
@@ -21,8 +21,9 @@ class Inbox:
     def __init__(self) -> None:
         self.seen: list[bytes] = []
 
-    async def from_bus(self, entries: list[Entry]) -> None:
+    async def from_bus(self, entries: list[Entry]) -> list[str]:
         self.seen += [entry.raw for entry in entries]
+        return []
 
 
 @pytest.fixture

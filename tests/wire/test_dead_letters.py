@@ -11,7 +11,9 @@ from redis.asyncio import Redis
 
 from gateway.journal.letter_index import JournalIndex
 from gateway.journal.letters import LetterIndex
+from gateway.lanes.letters import LetterScan, LetterStates
 from gateway.ports.letters import LetterFilter
+from schemas.letter import LetterStatus
 from tests.served import Served, assert_problem, bearer, key_of, served
 from tests.shell import Shell
 from tests.vendor.client import VendorProcess
@@ -93,6 +95,9 @@ async def test_with_a_journal_letters_are_found_in_it_and_what_became_of_them_is
         rest = await index.find(LetterFilter(tool=SEND), cursor=page.cursor, limit=2)
         assert [row.letter for row in rest.rows] == alike[:1]
         assert [(group.letters, group.open) for group in await index.groups(LetterFilter())] == [(3, 3), (1, 1)]
+        in_journal = await index.groups(LetterFilter())
+        assert [group.effects for group in in_journal] == [{"not_executed": 3}, {"unknown": 1}]
+        assert in_journal == await index_of_topic(gateway).groups(LetterFilter())
         assert [one["letter"] for one in await listed(gateway, tool=SEND)] == alike[::-1]
         await say(gateway, alike[0], "discard", reason="a test of ours")
         async with asyncio.timeout(10):
@@ -100,6 +105,19 @@ async def test_with_a_journal_letters_are_found_in_it_and_what_became_of_them_is
                 await asyncio.sleep(0.05)
         assert (became.status, became.by, became.reason) == ("discarded", WHO, "a test of ours")
         assert [one["letter"] for one in await listed(gateway, status="discarded")] == [alike[0]]
+        await say(gateway, other, "resolve", outcome="done", reason="it is in their list")
+        async with asyncio.timeout(10):
+            resolved = LetterFilter(status=LetterStatus.RESOLVED)
+            while not (await index.find(resolved, cursor=None, limit=2)).rows:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        (row,) = (await index.find(LetterFilter(effect="executed"), cursor=None, limit=2)).rows
+        assert (row.letter, row.status) == (other, "resolved")
+        assert [group.effects for group in await index.groups(LetterFilter(effect="executed"))] == [{"executed": 1}]
+
+
+def index_of_topic(gateway: Served) -> LetterScan:
+    parts = gateway.gateway
+    return LetterScan(parts.redis, parts.topics, LetterStates(parts.redis, parts.shard, parts.lanes))
 
 
 class Deaf:
@@ -243,7 +261,13 @@ async def test_the_commands_resolve_and_discard(gateway: Served, vendor: VendorP
     ran = await sluice("dlq", "resolve", first, "--not-done", "--reason", "asked them")
     assert (ran.code, ran.data["status"], ran.data["effect"]) == (0, "open", "not_executed"), ran.err
     assert f"next: sluice dlq replay {first} --dry-run" in ran.err
-    assert (await sluice("dlq", "resolve", second, "--done", "--reason", "seen")).data["status"] == "resolved"
+    done = await sluice("dlq", "resolve", second, "--done", "--reason", "seen")
+    assert (done.data["status"], done.data["effect"], done.data["decided_by"]) == ("resolved", "executed", WHO)
+    assert "its effect: executed" in done.err
+    again = (await sluice("dlq", "show", second)).data
+    assert (again["effect"], again["record"]["effect"]["state"]) == ("executed", "unknown")
+    rows = (await sluice("dlq", "ls")).data
+    assert {row["letter"]: row["effect"] for row in rows} == {first: "not_executed", second: "executed"}
     assert (await sluice("dlq", "discard", first, "--reason", "not needed")).code == 0
     assert (await sluice("dlq", "discard", first, "--reason", "not needed")).code == 1
     assert (await sluice("dlq", "resolve", first, "--reason", "x")).code == 2

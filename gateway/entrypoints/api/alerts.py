@@ -1,8 +1,6 @@
 """Alerts over HTTP: which patterns need a person, and the person's word that ends one."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
@@ -13,12 +11,14 @@ from litestar.types import ControllerRouterHandler
 from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain
-from gateway.flow.alert_control import Resolved
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.entrypoints.api.telling import told
 from schemas.alert import AlertKind, AlertRecord
 from schemas.moment import moment, stamp
 
 Http = Request[Any, Any, Any]
+
+LOOK = "sluice alerts ls"
+"""Shows what there is to somebody who named what there is not."""
 
 
 class AlertView(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class ResolveAlertBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 @get(
     "/v1/alerts",
-    guards=[auth.may_watch],
+    guards=[auth.may_see_all],
     operation_id="listAlerts",
     summary="Patterns that need a person",
     responses=described.LANES,
@@ -72,14 +72,14 @@ async def ls(request: Http) -> AlertsView:
 
 @get(
     "/v1/alerts/{alert:str}",
-    guards=[auth.may_watch],
+    guards=[auth.may_see_all],
     operation_id="showAlert",
     summary="Look at one alert",
     responses=described.LANE,
 )
 async def show(request: Http, alert: FromPath[str]) -> AlertView:
     """Look at one alert, open or resolved within a day."""
-    with _told():
+    with told(LOOK):
         return _view(await parts_of(request).alerts.show(alert))
 
 
@@ -95,26 +95,12 @@ async def resolve(request: Http, alert: FromPath[str]) -> AlertView:
     """End an alert with a reason; it opens again only when its pattern was quiet once."""
     parts = parts_of(request)
     body = await reading.body_as(request, parts.max_body_bytes, ResolveAlertBody)
-    with _told():
+    with told(LOOK):
         by = auth.caller_of(request).agent
         return _view(await parts.alerts.resolve(alert, by=by, reason=body.reason))
 
 
 ROUTES: list[ControllerRouterHandler] = [ls, show, resolve]
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Answer what alert control will not do as a problem."""
-    try:
-        yield
-    except Unfit as error:
-        errors = [FieldError(error.pointer, str(error))]
-        raise ProblemError(plain(Kind.BAD_REQUEST, str(error), errors=errors)) from None
-    except Nowhere as error:
-        raise ProblemError(plain(Kind.NOT_FOUND, str(error), action="sluice alerts ls")) from None
-    except Resolved as error:
-        raise ProblemError(plain(Kind.DECIDED, str(error), action="sluice alerts ls")) from None
 
 
 def _view(one: AlertRecord) -> AlertView:

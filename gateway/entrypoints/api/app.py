@@ -29,6 +29,7 @@ from gateway.entrypoints.api import (
 from gateway.entrypoints.api.parts import ApiParts, Check
 from gateway.entrypoints.api.problems import MEDIA_TYPE, Kind, Problem, ProblemError, headers, plain, refused
 from gateway.entrypoints.api.readiness import Gate
+from gateway.flow.gathering import Unanswered
 from gateway.journal.database import Away, Missing
 from gateway.lanes.checkup import UNANSWERED
 from schemas.codec import encode
@@ -68,7 +69,7 @@ def build(parts: ApiParts) -> Litestar:
         exception_handlers={
             ProblemError: _problem,
             HTTPException: _framework,
-            **dict.fromkeys(UNANSWERED, _away),
+            **dict.fromkeys((*UNANSWERED, Unanswered), _away),
             Away: _journal_away,
             Exception: _bug,
         },

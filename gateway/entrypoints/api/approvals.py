@@ -10,10 +10,11 @@ from litestar.params import FromPath
 
 from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.parts import parts_of
-from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain
+from gateway.entrypoints.api.problems import ProblemError
+from gateway.entrypoints.api.telling import told
 from gateway.flow import approvals
-from gateway.flow.approvals import OwnRequest, Spoken
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.flow.approvals import OwnRequest
+from gateway.flow.refusals import Nowhere
 from schemas.effect import OperationClass
 from schemas.lifecycle import CallState
 from schemas.moment import moment, stamp
@@ -123,17 +124,10 @@ async def _seen(request: Http, call: str) -> approvals.Request:
 def _told() -> Iterator[None]:
     """Answer what approvals will not do as a problem."""
     try:
-        yield
-    except Unfit as error:
-        raise ProblemError(
-            plain(Kind.BAD_REQUEST, str(error), errors=[FieldError(error.pointer, str(error))])
-        ) from None
-    except Nowhere as error:
-        raise ProblemError(plain(Kind.NOT_FOUND, str(error), action="sluice approvals ls")) from None
+        with told("sluice approvals ls"):
+            yield
     except OwnRequest as error:
         raise ProblemError(auth.needs_role(str(error))) from None
-    except Spoken as error:
-        raise ProblemError(plain(Kind.DECIDED, str(error), action="sluice approvals ls")) from None
 
 
 def _view(one: approvals.Request) -> ApprovalView:

@@ -95,13 +95,6 @@ async def may_operate(connection: Connection, _: BaseRouteHandler) -> None:
         raise ProblemError(needs_role(message))
 
 
-async def may_watch(connection: Connection, _: BaseRouteHandler) -> None:
-    """Guard behind `known`: lets in Operators; what it guards is about everybody's calls."""
-    caller = caller_of(connection)
-    if not caller.sees_all:
-        raise ProblemError(needs_role(f'"{caller.agent}" may not see alerts', "viewer"))
-
-
 async def may_see_all(connection: Connection, _: BaseRouteHandler) -> None:
     """Guard behind `known`: keeps out Agents."""
     caller = caller_of(connection)

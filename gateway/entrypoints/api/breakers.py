@@ -1,7 +1,7 @@
 """Breakers over HTTP: how each stands, and an operator's word. An Agent sees those of the connectors it may call, without counts."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -11,9 +11,10 @@ from connectors.breaking.standing import Mode, State, Word
 from connectors.breaking.store import StoreAwayError
 from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.parts import parts_of
-from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain
+from gateway.entrypoints.api.problems import Kind, ProblemError, plain
+from gateway.entrypoints.api.telling import told
 from gateway.flow.breaker_control import BreakerControl, BreakerState
-from gateway.flow.lane_target import Nowhere, Unfit, target_of
+from gateway.flow.lane_target import target_of
 from schemas.moment import moment, stamp
 
 Http = Request[Any, Any, Any]
@@ -67,7 +68,7 @@ class KeepBody(AutoBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
 async def ls(request: Http) -> BreakersView:
     """List breakers, open ones first; `?connector=`."""
     caller = auth.caller_of(request)
-    async with _told():
+    with _told():
         states = await _control(request).ls(auth.tools_seen(request), request.query_params.get("connector"))
     return BreakersView(breakers=view(states, whole=caller.sees_all))
 
@@ -115,7 +116,7 @@ async def auto(request: Http) -> BreakersView:
 
 
 async def _steer(request: Http, mode: Mode, body: AutoBody, lasting: str | None) -> BreakersView:
-    async with _told():
+    with _told():
         target = target_of(body.connector, None, body.connection)
         word = Word(mode=mode, owner=auth.caller_of(request).agent, reason=body.reason)
         states = await _control(request).steer(target, word, lasting)
@@ -158,16 +159,12 @@ def _control(request: Http) -> BreakerControl:
     return parts_of(request).breakers
 
 
-@asynccontextmanager
-async def _told() -> AsyncIterator[None]:
+@contextmanager
+def _told() -> Iterator[None]:
     """Answer what breaker control will not do as a problem."""
     try:
-        yield
-    except (Unfit, Nowhere) as error:
-        kind = Kind.BAD_REQUEST if isinstance(error, Unfit) else Kind.NOT_FOUND
-        action = "" if isinstance(error, Unfit) else "sluice connectors ls (or /v1/connectors)"
-        errors = [FieldError(error.pointer, str(error))] if error.pointer else []
-        raise ProblemError(plain(kind, str(error), action=action, errors=errors)) from None
+        with told("sluice connectors ls (or /v1/connectors)"):
+            yield
     except StoreAwayError:
         detail = "the queue (Redis) does not answer"
         raise ProblemError(plain(Kind.NOT_READY, detail, action="Try again; then: sluice doctor")) from None

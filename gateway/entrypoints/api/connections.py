@@ -1,7 +1,5 @@
 """Connections over HTTP: how their credentials stand; set, check, authorize and revoke them. For Operators; answers hold no secret."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -14,12 +12,15 @@ from connectors.auth.refresher import Code
 from connectors.secret import Secret
 from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.parts import parts_of
-from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain, refused
+from gateway.entrypoints.api.problems import ProblemError, refused
+from gateway.entrypoints.api.telling import told
 from gateway.flow.connection_control import CheckedView, ConnectionControl, ConnectionView
-from gateway.flow.lane_control import Nowhere, Unfit
 from schemas.failure import Failure
 
 Http = Request[Any, Any, Any]
+
+LOOK = "sluice connections ls"
+"""Shows what there is to somebody who named what there is not."""
 
 
 class ConnectionsView(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +97,7 @@ async def ls(request: Http) -> ConnectionsView:
 )
 async def show(request: Http, connector: FromPath[str], name: FromPath[str]) -> ConnectionView:
     """Look at one connection."""
-    with _told():
+    with told(LOOK):
         return await _control(request).show(connector, name)
 
 
@@ -110,7 +111,7 @@ async def show(request: Http, connector: FromPath[str], name: FromPath[str]) -> 
 )
 async def check(request: Http, connector: FromPath[str], name: FromPath[str]) -> CheckedView:
     """Get a new token now, whatever the state, and say what came of it."""
-    with _told():
+    with told(LOOK):
         return await _control(request).check(connector, name, by=auth.caller_of(request).agent)
 
 
@@ -125,7 +126,7 @@ async def check(request: Http, connector: FromPath[str], name: FromPath[str]) ->
 async def give(request: Http, connector: FromPath[str], name: FromPath[str]) -> CheckedView:
     """Keep a refresh token in place of what there is, and use it once to see that it works."""
     body = await reading.body_as(request, parts_of(request).max_body_bytes, SetBody)
-    with _told():
+    with told(LOOK):
         return await _control(request).give(connector, name, body.refresh_token, by=auth.caller_of(request).agent)
 
 
@@ -140,7 +141,7 @@ async def give(request: Http, connector: FromPath[str], name: FromPath[str]) -> 
 async def authorize(request: Http, connector: FromPath[str], name: FromPath[str]) -> AuthorizeView:
     """Return the address for a person's browser, which comes back to the loopback of whoever asked."""
     body = await reading.body_as(request, parts_of(request).max_body_bytes, AuthorizeBody)
-    with _told():
+    with told(LOOK):
         control = _control(request)
         url = control.authorize(
             connector, name, redirect_uri=body.redirect_uri, state=body.state, challenge=body.challenge
@@ -160,7 +161,7 @@ async def redeem(request: Http, connector: FromPath[str], name: FromPath[str]) -
     """Exchange the code that the browser brought, and keep the tokens."""
     body = await reading.body_as(request, parts_of(request).max_body_bytes, RedeemBody)
     code = Code(code=Secret(body.code), verifier=Secret(body.verifier), redirect_uri=body.redirect_uri)
-    with _told():
+    with told(LOOK):
         return await _control(request).redeem(connector, name, code, by=auth.caller_of(request).agent)
 
 
@@ -174,7 +175,7 @@ async def redeem(request: Http, connector: FromPath[str], name: FromPath[str]) -
 )
 async def revoke(request: Http, connector: FromPath[str], name: FromPath[str]) -> ConnectionView:
     """Forget the tokens of a connection; its calls wait until somebody consents again."""
-    with _told():
+    with told(LOOK):
         return await _control(request).revoke(connector, name, by=auth.caller_of(request).agent)
 
 
@@ -183,15 +184,3 @@ ROUTES = [ls, show, check, give, authorize, redeem, revoke]
 
 def _control(request: Http) -> ConnectionControl:
     return parts_of(request).connections
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Answer what connection control will not do as a problem."""
-    try:
-        yield
-    except Unfit as error:
-        errors = [FieldError(error.pointer, str(error))] if error.pointer else []
-        raise ProblemError(plain(Kind.BAD_REQUEST, str(error), errors=errors)) from None
-    except Nowhere as error:
-        raise ProblemError(plain(Kind.NOT_FOUND, str(error), action="sluice connections ls")) from None

@@ -1,7 +1,5 @@
 """Contracts over HTTP: what is promised, how answers differ, and a person's decision. An Agent sees those of the tools it may call."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -11,15 +9,17 @@ from litestar.types import ControllerRouterHandler
 
 from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.parts import parts_of
-from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain
+from gateway.entrypoints.api.telling import told
 from gateway.flow.contract_control import ContractControl, ContractState
-from gateway.flow.lane_target import Nowhere, Unfit
 from schemas.contracts.baseline import Verdict
 from schemas.contracts.finding import Finding, Level
 from schemas.contracts.sighting import FindingState, SeenFinding
 from schemas.moment import moment, stamp
 
 Http = Request[Any, Any, Any]
+
+LOOK = "sluice contracts ls"
+"""Shows what there is to somebody who named what there is not."""
 
 
 class FindingView(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ async def ls(request: Http) -> ContractsView:
 @get("/v1/contracts/{tool:str}", operation_id="showContract", summary="Look at one contract", responses=described.LANE)
 async def show(request: Http, tool: FromPath[str]) -> WholeContractView:
     """Look at one contract: findings, decisions, and the schema that holds."""
-    with _told():
+    with told(LOOK):
         found = await _control(request).show(tool, auth.tools_seen(request))
     whole = auth.caller_of(request).sees_all
     return WholeContractView(
@@ -154,7 +154,7 @@ ROUTES: list[ControllerRouterHandler] = [ls, show, accept, reject]
 
 async def _judge(request: Http, tool: str, verdict: Verdict) -> JudgedView:
     body = await reading.body_as(request, parts_of(request).max_body_bytes, JudgeBody)
-    with _told():
+    with told(LOOK):
         done = await _control(request).judge(
             tool, body.fingerprint, verdict, reason=body.reason, by=auth.caller_of(request).agent
         )
@@ -201,19 +201,3 @@ def _decision(one: Any) -> DecisionView:
         sentence=one.finding.sentence,
         **{name: getattr(one, name) for name in ("verdict", "by", "at", "reason", "version")},
     )
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Answer what contract control will not do as a problem."""
-    try:
-        yield
-    except Unfit as error:
-        raise ProblemError(plain(Kind.BAD_REQUEST, str(error), errors=_at(error.pointer, error))) from None
-    except Nowhere as error:
-        at = _at(error.pointer, error)
-        raise ProblemError(plain(Kind.NOT_FOUND, str(error), action="sluice contracts ls", errors=at)) from None
-
-
-def _at(pointer: str, error: Exception) -> list[FieldError]:
-    return [FieldError(pointer, str(error))] if pointer else []

@@ -13,8 +13,9 @@ from dlq.keys import UnsealError
 from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import FieldError, Kind, ProblemError, plain
-from gateway.flow.dead_letters import Shown, Taken
-from gateway.flow.lane_target import Nowhere, Unfit
+from gateway.entrypoints.api.telling import told
+from gateway.flow.dead_letters import Shown
+from gateway.flow.refusals import Nowhere, Unfit
 from gateway.lanes.letters import Unlisted
 from gateway.ports.letters import LetterFilter, LetterGroup, LetterRow
 from schemas.dead_letter import DeadLetter
@@ -117,7 +118,7 @@ class DiscardBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 async def ls(request: Http) -> LettersView:
     """List letters, newest first; `?status= error= effect= fingerprint= tool= connector= … since= until= text= cursor= limit=`."""
     query = request.query_params
-    with told():
+    with of_letters():
         wanted = asked(query, request)
         page = await parts_of(request).letters.find(
             wanted, cursor=query.get("cursor"), limit=_limit(query.get("limit"))
@@ -128,7 +129,7 @@ async def ls(request: Http) -> LettersView:
 @get("/v1/dead-letters/groups", operation_id="groupDeadLetters", summary="What is alike", responses=described.LANES)
 async def groups(request: Http) -> GroupsView:
     """Group letters by fingerprint, with the same filters as the list."""
-    with told():
+    with of_letters():
         found = await parts_of(request).letters.groups(asked(request.query_params, request))
     return GroupsView(groups=[_group(one) for one in found])
 
@@ -137,7 +138,7 @@ async def groups(request: Http) -> GroupsView:
 async def show(request: Http, letter: FromPath[str]) -> LetterRecord:
     """Look at one whole; `?open=true` also opens what is sealed, for Operators who may change things, and is noted."""
     letters, caller = parts_of(request).letters, auth.caller_of(request)
-    with told():
+    with of_letters():
         shown = await letters.show(letter)
         if not caller.sees(shown.record.identity.agent_id):
             raise Nowhere("", f"there is no dead letter {letter[:64]}")
@@ -160,7 +161,7 @@ async def resolve(request: Http, letter: FromPath[str]) -> LetterRecord:
     """`done` ends the letter; `not_done`, where that was unknown, lets it be replayed."""
     parts, by = parts_of(request), auth.caller_of(request).agent
     body = await reading.body_as(request, parts.max_body_bytes, ResolveBody)
-    with told():
+    with of_letters():
         return _record(await parts.letters.resolve(letter, done=body.outcome == "done", by=by, reason=body.reason))
 
 
@@ -176,7 +177,7 @@ async def discard(request: Http, letter: FromPath[str]) -> LetterRecord:
     """Nothing is to be done about it any more."""
     parts, by = parts_of(request), auth.caller_of(request).agent
     body = await reading.body_as(request, parts.max_body_bytes, DiscardBody)
-    with told():
+    with of_letters():
         return _record(await parts.letters.discard(letter, by=by, reason=body.reason))
 
 
@@ -184,20 +185,13 @@ ROUTES = [ls, groups, show, resolve, discard]
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Answer what letters will not do as a problem."""
+def of_letters(look: str = "sluice dlq ls") -> Iterator[None]:
+    """Answer what letters will not do as a problem; `look` is the command that shows what there is."""
     try:
-        yield
-    except Unfit as error:
-        raise ProblemError(
-            plain(Kind.BAD_REQUEST, str(error), errors=[FieldError(error.pointer, str(error))])
-        ) from None
+        with told(look):
+            yield
     except Unlisted as error:
         raise ProblemError(plain(Kind.BAD_REQUEST, str(error), errors=[FieldError("?cursor", str(error))])) from None
-    except Nowhere as error:
-        raise ProblemError(plain(Kind.NOT_FOUND, str(error), action="sluice dlq ls")) from None
-    except Taken as error:
-        raise ProblemError(plain(Kind.DECIDED, str(error), action="sluice dlq ls")) from None
     except UnsealError as error:
         raise ProblemError(plain(Kind.NOT_FOUND, str(error), action="sluice doctor")) from None
 
@@ -288,7 +282,7 @@ def _record(shown: Shown, opened: dict[str, Any] | None = None) -> LetterRecord:
     return LetterRecord(
         letter=record.identity.dl_id,
         status=state.status if state else status,
-        effect=state.effect if state else record.effect.state,
+        effect=told.effect if told else record.effect.state,
         decided_by=told.by if told else None,
         reason=became.reason if became else None,
         replay=told.replay if told else None,

@@ -4,8 +4,6 @@ Who sees everything sees every lane whole. An Agent sees the lanes of the tools 
 count of calls, since those are also other agents'. Only an Operator pauses: a pause stops everybody's calls.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -15,7 +13,8 @@ from litestar.params import FromPath
 from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import FieldError, Kind, Problem, ProblemError, plain
-from gateway.flow.lane_control import Nowhere, Page, Target, Unfit, Wanted, target_of
+from gateway.entrypoints.api.telling import told
+from gateway.flow.lane_control import Page, Target, Wanted, target_of
 from gateway.flow.lane_view import LaneView, view
 from gateway.ports import Load
 from schemas.moment import moment, stamp
@@ -25,6 +24,9 @@ MOST_CURSOR = 2**64 - 1
 _FLAGS = {"true": True, "false": False}
 
 Http = Request[Any, Any, Any]
+
+LOOK = "sluice connectors ls (or /v1/connectors)"
+"""Shows what there is to somebody who named what there is not."""
 
 
 class QueueView(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +106,7 @@ async def ls(request: Http) -> LanesView:
 @get("/v1/lanes/{lane:str}", operation_id="showLane", summary="Look at one lane", responses=described.LANE)
 async def show(request: Http, lane: FromPath[str]) -> LaneView:
     """Look at a lane by its own name, or by its tool's with `?connection=`."""
-    with _told():
+    with told(LOOK):
         page = await parts_of(request).lanes.show(
             lane, request.query_params.get("connection"), auth.tools_seen(request)
         )
@@ -123,7 +125,7 @@ async def pause(request: Http) -> PausedView:
     """Pause lanes, with a reason that everybody who waits is told; calls that are under way go on."""
     parts = parts_of(request)
     body = await reading.body_as(request, parts.max_body_bytes, PauseBody)
-    with _told():
+    with told(LOOK):
         target = body.target()
         by = auth.caller_of(request).agent
         paused = await parts.lanes.pause(target, reason=body.reason, lasting=body.lasting, by=by)
@@ -143,7 +145,7 @@ async def resume(request: Http) -> ResumedView:
     """Resume what was paused under the same target; what was not paused is answered the same way."""
     parts = parts_of(request)
     body = await reading.body_as(request, parts.max_body_bytes, ResumeBody)
-    with _told():
+    with told(LOOK):
         resumed = await parts.lanes.resume(body.target(), by=auth.caller_of(request).agent)
     return ResumedView(target=resumed.target, was_paused=resumed.was_paused, opened=resumed.opened, still=resumed.still)
 
@@ -161,27 +163,6 @@ def _queue(load: Load, most_bytes: int) -> QueueView:
         memory_high_bytes=load.memory_high_bytes or None,
         flooded=load.flooded,
     )
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Answer what lane control will not do as a problem."""
-    try:
-        yield
-    except Unfit as error:
-        raise ProblemError(plain(Kind.BAD_REQUEST, str(error), errors=_at(error.pointer, error))) from None
-    except Nowhere as error:
-        problem = plain(
-            Kind.NOT_FOUND,
-            str(error),
-            action="sluice connectors ls (or /v1/connectors)",
-            errors=_at(error.pointer, error),
-        )
-        raise ProblemError(problem) from None
-
-
-def _at(pointer: str, error: Exception) -> list[FieldError]:
-    return [FieldError(pointer, str(error))] if pointer else []
 
 
 def _flag(text: str | None) -> bool | None:

@@ -1,7 +1,6 @@
 """Replays over HTTP: a plan from a selection, which calls nothing; then start, pause, resume, cancel."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -10,17 +9,20 @@ from litestar import Request, get, post
 from litestar.params import FromPath
 
 from gateway.entrypoints.api import auth, described, reading
-from gateway.entrypoints.api.dead_letters import FIELDS, asked, told
+from gateway.entrypoints.api.dead_letters import FIELDS, asked, of_letters
 from gateway.entrypoints.api.parts import ApiParts, parts_of
-from gateway.entrypoints.api.problems import Kind, ProblemError, plain
-from gateway.flow.lane_target import Unfit
-from gateway.flow.replay_control import Asked, Elsewhere, Replay
+from gateway.entrypoints.api.problems import ProblemError
+from gateway.flow.refusals import Unfit
+from gateway.flow.replay_control import Asked, Replay
 from gateway.flow.replay_view import ReplayBrief, ReplayView, brief, view
 from schemas.codec import encode
 
 log = structlog.get_logger()
 
 Http = Request[Any, Any, Any]
+
+LOOK = "sluice replays ls"
+"""Shows what there is to somebody who named what there is not."""
 
 
 class ReplayBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,7 +70,7 @@ async def make(request: Http) -> ReplayView:
     """Freeze the selection and say what is done with each letter; nothing is called for that."""
     parts, by = parts_of(request), auth.caller_of(request).agent
     body = await reading.body_as(request, parts.max_body_bytes, ReplayBody)
-    with _told():
+    with of_letters(LOOK):
         one = await parts.replays.make(_asked(body, request), by=by)
         if not body.dry_run:
             one = await parts.replays.start(one.plan.id, by=by)
@@ -94,7 +96,7 @@ async def show(request: Http, replay: FromPath[str]) -> ReplayView:
     opened = request.query_params.get("open") == "true"
     if opened and not caller.may_change:
         raise ProblemError(auth.needs_role(f'"{caller.agent}" may not open what is sealed'))
-    with _told():
+    with of_letters(LOOK):
         shown = await parts.replays.show(replay)
     if opened and shown.changes:
         log.warning("replay.opened", replay=shown.plan.id, who=caller.agent)
@@ -114,7 +116,7 @@ def _steering(verb: str, summary: str) -> Any:
         parts, by = parts_of(request), auth.caller_of(request).agent
         why = {"why": (await _body(request, parts)).reason} if verb != "start" else {}
         move: Callable[..., Awaitable[Replay]] = getattr(parts.replays, verb)
-        with _told():
+        with of_letters(LOOK):
             return _view(parts, await move(replay, by=by, **why))
 
     return steer
@@ -160,13 +162,3 @@ def _asked(body: ReplayBody, request: Http) -> Asked:
 
 def _view(parts: ApiParts, one: Replay, *, opened: bool = False) -> ReplayView:
     return view(one, parts.catalog().operation, opened=opened)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Answer what replays will not do as a problem."""
-    try:
-        with told():
-            yield
-    except Elsewhere as error:
-        raise ProblemError(plain(Kind.DECIDED, str(error), action="sluice replays ls")) from None

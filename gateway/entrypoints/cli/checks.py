@@ -21,14 +21,13 @@ from gateway.entrypoints.cli import client
 from gateway.journal import schema
 from gateway.journal.database import Away, Database, Misplaced, Missing
 from gateway.lanes.checkup import OLDEST, Facts, behind, checkup
+from gateway.policy.bus_address import Misnamed, kafka_servers
+from gateway.policy.keeping_up import behind_since, standing
 from gateway.settings import LOOPBACK, Settings
 from schemas.topics import GROUP, Topics, Unread
 
 LOW_DISK, NO_DISK = 1 << 30, 200 << 20
 """Bytes free below which there is a warning, and a failure."""
-
-BEHIND = 10_000
-"""Entries that the journal has not written beyond which there is a warning."""
 
 SHOWN = 20
 """Manifest problems that are listed; `lint` lists them all."""
@@ -112,12 +111,33 @@ async def _redis(settings: Settings) -> list[Finding]:
         return [await _unreachable(settings, facts)]
     findings = list(_server(facts, embedded=settings.redis_url is None))
     bus = facts
+    try:
+        servers = kafka_servers(settings.bus_url)
+    except Misnamed as error:
+        return [*findings, Finding("bus", "fail", str(error), "Correct SLUICE_BUS_URL.")]
+    if servers is not None:
+        return [*findings, await _kafka(servers, topics)]
     if settings.bus_url is not None:
         there = await checkup(settings.bus_url, topics.calls)
         if isinstance(there, str):
             return [*findings, Finding("bus", "fail", there, "Start it, or correct SLUICE_BUS_URL.")]
         bus = there
     return [*findings, *_group(bus, topics.calls)]
+
+
+async def _kafka(servers: list[str], topics: Topics) -> Finding:
+    from gateway.kafka.topics import AWAY, there  # noqa: PLC0415 - most have no Kafka
+
+    try:
+        missing = {topics.calls, *topics.outgoing} - await there(servers)
+    except AWAY as error:
+        return Finding(
+            "bus", "fail", f"Kafka does not answer: {type(error).__name__}", "Start it, or correct SLUICE_BUS_URL."
+        )
+    if missing:
+        detail = f"topics are missing: {', '.join(sorted(missing))}"
+        return Finding("bus", "warn", detail, "A worker creates them when it starts: sluice worker")
+    return Finding("bus", "ok", f"Kafka at {', '.join(servers)}, and every topic is there")
 
 
 async def _journal(settings: Settings) -> list[Finding]:
@@ -141,20 +161,22 @@ async def _journal(settings: Settings) -> list[Finding]:
         detail = f"{database.name} stands on step {step}, this version needs {schema.newest()}"
         return [Finding("journal", "fail", detail, "Restart the journal, it migrates: sluice journal (or: sluice up)")]
     topics = Topics(settings.topic_prefix)
+    if settings.bus_url is not None and settings.bus_url != settings.state_url:
+        return [
+            Finding("journal", "ok", f"{database.name}, step {step}; how far it is behind its group on the bus knows")
+        ]
     return [
         _in_step(database.name, step, await behind(settings.state_url, [topics.events, topics.results, topics.letters]))
     ]
 
 
-def _in_step(name: str, step: str, found: list[Unread] | None) -> Finding:
+def _in_step(name: str, step: str, found: tuple[list[Unread], int] | None) -> Finding:
     if found is None:
         return Finding("journal", "ok", f"{name}, step {step}; how far it is behind only Redis knows")
-    entries = sum(one.entries for one in found)
-    if entries > BEHIND:
-        return Finding(
-            "journal", "warn", f"{name}, step {step}; {entries} entries behind", "Is it running? sluice journal"
-        )
-    return Finding("journal", "ok", f"{name}, step {step}; {entries} entries behind")
+    topics, now_us = found
+    well = topics and behind_since(topics, now_us) is None
+    detail = f"{name}, step {step}; {standing(topics, now_us)}"
+    return Finding("journal", "ok" if well else "warn", detail, "" if well else "Is it running? sluice journal")
 
 
 async def _unreachable(settings: Settings, why: str) -> Finding:

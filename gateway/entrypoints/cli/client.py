@@ -75,6 +75,18 @@ def ask(
     return answer.status_code, _body(answer, url)
 
 
+def again(path: str) -> dict[str, Any] | None:
+    """Look at something again; None while nothing answers, as when the gateway restarts. Ends the command when it is refused."""
+    key, url = os.environ.get(KEY), base_url()
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        with httpx2.Client(timeout=SLACK_S, trust_env=not is_loopback(url)) as client:
+            answer = client.get(url + path, headers=headers)
+    except httpx2.TransportError:
+        return None
+    return None if answer.status_code >= 500 else _body(answer, url)
+
+
 def maybe(method: str, path: str, *, headers: dict[str, str]) -> dict[str, Any] | None:
     """Send one request whose answer is only an addition; None when it is no."""
     key = os.environ.get(KEY)

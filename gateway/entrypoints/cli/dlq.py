@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from gateway.entrypoints.cli import dlq_replay, options
+from gateway.entrypoints.cli import dlq_reindex, dlq_replay, options
 from gateway.entrypoints.cli.output import Exit, Format, chosen, say, show_one, show_rows, stop
 
 Letter = Annotated[str, typer.Argument(help="The letter's id.", metavar="LETTER")]
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     for command in (ls, groups, show, resolve, discard, export):
         several.command()(command)
     dlq_replay.register(several)
+    dlq_reindex.register(several)
     app.add_typer(several, name="dlq")
 
 

@@ -31,6 +31,12 @@ COLUMNS = ("CALL", "TIME", "TOOL", "STATE", "TRIES", "AGENT", "SESSION", "TOLD")
 PAGE = 500
 """Calls of one page, as many as the API gives."""
 
+FIRST, SPAN = 20, "1h"
+"""Calls that are told at first, and since when a call was accepted that is followed: who follows all wants to see what happens now."""
+
+REMEMBERED = 20 * PAGE
+"""Calls whose standing is remembered, the newest."""
+
 LOOK_EVERY_S = 1.0
 
 
@@ -148,17 +154,45 @@ def _follow(call_id: str, output: Format | None) -> None:
 
 
 def _watch(query: dict[str, str], output: Format | None) -> None:
-    seen: dict[str, tuple[Any, ...]] = {}
-    first = True
+    """Tell each call as it stands, and again whenever that changes; a gateway that restarts is waited for."""
+    calls, _ = _pages({**query, "since": SPAN}, PAGE)
+    seen = {one["call"]: _standing(one) for one in calls}
+    for one in reversed(calls[:FIRST]):
+        _tell(one, output)
+    waits = False
     while True:
-        calls, _ = _pages({**query, "since": "1h"}, PAGE if not first else 20)
-        fresh = [one for one in reversed(calls) if seen.get(one["call"]) != _standing(one)]
-        for one in fresh:
-            seen[one["call"]] = _standing(one)
-            shown = "  ".join(str(value) for value in row(one).values() if value is not None)
-            typer.echo(shown if chosen(output) is Format.TABLE else json.dumps(one, ensure_ascii=False))
-        first = False
         time.sleep(LOOK_EVERY_S)
+        found = _changed({**query, "since": SPAN, "limit": str(PAGE)}, seen)
+        if found is None and not waits:
+            say("The gateway or its journal does not answer; waiting for it.")
+        waits = found is None
+        for one in reversed(found or []):
+            seen[one["call"]] = _standing(one)
+            _tell(one, output)
+        for call in sorted(seen)[:-REMEMBERED]:
+            del seen[call]
+
+
+def _changed(query: Mapping[str, str], seen: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]] | None:
+    """Return calls that are new or stand otherwise, newest first; None while nothing answers. A page that is all new is not the last."""
+    from gateway.entrypoints.cli import client  # noqa: PLC0415
+
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = client.again(f"/v1/calls?{urlencode({**query, **cursor})}")
+        if answer is None:
+            return None
+        fresh = [one for one in answer["calls"] if seen.get(one["call"]) != _standing(one)]
+        found += fresh
+        if answer["cursor"] is None or len(fresh) < len(answer["calls"]) or len(found) >= REMEMBERED:
+            return found
+        cursor = {"cursor": answer["cursor"]}
+
+
+def _tell(call: Mapping[str, Any], output: Format | None) -> None:
+    shown = "  ".join(str(value) for value in row(call).values() if value is not None)
+    typer.echo(shown if chosen(output) is Format.TABLE else json.dumps(call, ensure_ascii=False))
 
 
 def _standing(call: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -11,6 +11,11 @@ import typer
 WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
 
+_GAP = 2
+"""Columns between two columns of a table."""
+
+_LEAST = 8
+"""Characters that a column of a narrow table has at least, if it has so many."""
 
 _SPANS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
@@ -109,10 +114,32 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     from rich.table import Table  # noqa: PLC0415 - only when a table is shown
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(cell(row.get(column))) for column in columns))
-    _print(table)
+    cells = [[cell(row.get(column)) for column in columns] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    console = _console()
+    for column, width in zip(columns, widths(columns, cells, console.width), strict=True):
+        # What does not fit goes on below: half an id is worth nothing.
+        table.add_column(column, overflow="fold", width=width)
+    for row_cells in cells:
+        table.add_row(*(Text(one) for one in row_cells))
+    console.print(table)
+
+
+def widths(columns: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> list[int | None]:
+    """Keep columns of single words, such as ids, whole while there is room; None: the table shares out what is left."""
+    by_column = list(zip(columns, *rows, strict=True))
+    whole = [max(map(len, cells)) for cells in by_column]
+    words = [max(len(word) for one in cells for word in one.split() or [""]) for cells in by_column]
+    if sum(whole) + _GAP * (len(columns) - 1) <= most:
+        return [None] * len(columns)
+    left = most - _GAP * (len(columns) - 1) - sum(min(word, _LEAST) for word in words)
+    found: list[int | None] = []
+    for natural, word in zip(whole, words, strict=True):
+        more = natural - min(word, _LEAST)
+        fits = natural == word and more <= left
+        left -= more if fits else 0
+        found.append(natural if fits else None)
+    return found
 
 
 def _pairs(fields: Mapping[str, Any]) -> None:
@@ -122,10 +149,10 @@ def _pairs(fields: Mapping[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in fields.items():
         table.add_row(Text(name, style="bold"), Text(cell(value)))
-    _print(table)
+    _console().print(table)
 
 
-def _print(table: Any) -> None:
+def _console() -> Any:
     from rich.console import Console  # noqa: PLC0415
 
-    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(table)
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)

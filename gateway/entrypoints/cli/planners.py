@@ -72,7 +72,7 @@ def preflight(
     every: Every = False,
     output: options.Output = None,
 ) -> None:
-    """Say whether a plan may start, and what is in its way. No call is made.
+    """Say whether a plan may start, and what is in its way. No call is made, and nothing is reserved.
 
     Exit 0 for go and go with conditions, 5 for no go. What is told holds for seconds: it is a lease, not a promise.
 

@@ -1,13 +1,13 @@
-"""`sluice publish`: JSON lines to the stream `tool-calls`, many to one round trip; what cannot be an event never leaves."""
+"""`sluice publish`: JSON lines to the topic `tool-calls`, many to one round trip; what cannot be an event never leaves."""
 
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Protocol
 
 import typer
 
@@ -55,7 +55,7 @@ def publish(
     """Publish tool calls from JSON lines.
 
     A line is a whole CloudEvent, or a bare `data` object, which gets the source agent/cli and a fresh id. A line that is
-    neither is told as file:line and left out; the exit code is 2 then. Exit 6: Redis went away on the way.
+    neither is told as file:line and left out; the exit code is 2 then. Exit 6: the bus went away on the way.
 
     \b
     Examples:
@@ -90,13 +90,36 @@ def _run(settings: "Settings", file: str, report: Report) -> Exception | None:
     return None
 
 
-async def _publish(settings: "Settings", stream: BinaryIO, report: Report, advance: Advance) -> None:
+class _Inlet(Protocol):
+    async def publish(self, events: Sequence[str | bytes]) -> list[str]: ...
+
+
+@asynccontextmanager
+async def _inlet(settings: "Settings") -> AsyncIterator[_Inlet]:
+    """Reach the topic, on whichever bus."""
     from gateway.lanes.connect import connect  # noqa: PLC0415 - `--help` does not need it
     from gateway.lanes.inlet import Inlet  # noqa: PLC0415
+    from gateway.policy.bus_address import kafka_servers  # noqa: PLC0415
     from schemas.topics import Topics  # noqa: PLC0415
 
-    async with connect(settings.bus_url or settings.state_url) as redis:
-        inlet = Inlet(redis, Topics(settings.topic_prefix).calls)
+    servers, topic = kafka_servers(settings.bus_url), Topics(settings.topic_prefix).calls
+    if servers is None:
+        async with connect(settings.bus_url or settings.state_url) as redis:
+            yield Inlet(redis, topic)
+        return
+    from gateway.kafka.inlet import KafkaInlet  # noqa: PLC0415
+    from gateway.kafka.topics import AWAY, Wanted, ensure  # noqa: PLC0415
+
+    try:
+        await ensure(servers, Wanted(names=[topic], partitions=settings.bus_partitions))
+        async with KafkaInlet(servers, topic) as inlet:
+            yield inlet
+    except AWAY as error:
+        raise OSError(f"Kafka: {error}") from error
+
+
+async def _publish(settings: "Settings", stream: BinaryIO, report: Report, advance: Advance) -> None:
+    async with _inlet(settings) as inlet:
         async for batch in _batches(settings, stream, report, advance):
             entries = await inlet.publish([event for _, event in batch])
             report.published += len(entries)
@@ -137,9 +160,15 @@ def _lines(stream: BinaryIO, most: int) -> Iterator[bytes]:
 
 def _stop_short(report: Report, error: Exception) -> None:
     if report.published == 0:
-        stop(Exit.UNAVAILABLE, f"Redis does not answer: {error}", "sluice up     (or set SLUICE_REDIS_URL)")
+        stop(
+            Exit.UNAVAILABLE,
+            f"The bus does not answer: {error}",
+            "sluice up     (or set SLUICE_REDIS_URL, SLUICE_BUS_URL)",
+        )
     say(f"{report.name}: published up to line {report.last_line}; of the next {BATCH} some may be published too.")
-    stop(Exit.PARTIAL, f"Redis went away: {error}", "publish the rest again: whole events with the same ids are known")
+    stop(
+        Exit.PARTIAL, f"The bus went away: {error}", "publish the rest again: whole events with the same ids are known"
+    )
 
 
 @contextmanager

@@ -1,49 +1,46 @@
 -- enqueue: claim each call's idempotency scope, store the call, put it into its lane, tell `tool-events`, acknowledge its source.
 -- Idempotent: an entry that is no longer pending, or a call id that is known, changes nothing. What the lanes will not take
 -- (a full lane, too many bytes, a deadline that cannot be met, a conflict) changes nothing either and leaves the entry pending:
--- the caller refuses it with `refuse`.
+-- the caller refuses it with `refuse`. So does a duplicate whose answer only the journal has: the caller fetches it, and ends it with `refuse`.
 -- KEYS[1] shard        tag      prefix of calls, runs, parks, plans, gates, virtual, spent:*, answer:*, stats, held, bytes, letters, replays,
---                      progress:* (hashes),
+--                      offsets, aside, progress:* (hashes), marks:* (zsets),
 --                      ready, ready:*, lane:*, flows:*, parked:*, deadlines, slots:*, moves, delayed, reviews (zsets), idem:*, forgot,
 --                      watermark (strings)
--- KEYS[2] source       stream   where bus entries are acknowledged
+-- KEYS[2] source       stream   where bus entries are acknowledged; of another bus, the shard's marks are
 -- KEYS[3] results      stream   stored results are published again for duplicates from the bus
 -- KEYS[4] events       stream   lifecycle events
--- ARGV[1] group        string   consumer group of the source
+-- ARGV[1] group        string   consumer group of the source; empty: another bus
 -- ARGV[2] items        msgpack  list of {id, lane, scope, print, body, event, timeout_us, deadline_us, limit, flow, weight, costs?, entry?,
 --                               review?, takes?}; a call with a review waits for a person, and has no place in its lane yet; one that takes a
 --                               letter replays it, which only one call can at a time, and only while its replay is running
 -- ARGV[3] plans        msgpack  connector|operation -> what its calls take of which limits; kept where nothing is known yet
 -- ARGV[4] most_bytes   int      bytes the calls of a tenant may take together
 -- RETURN  list of {"admitted", id} | {"duplicate", id} | {"conflict", id} | {"full", waiting} | {"heavy", bytes} | {"flooded", 0} |
---         {"late", eta_us} | {"seen", entry} | {"barred", "closed" | "halted" | status}
+--         {"late", eta_us} | {"seen", entry} | {"barred", "closed" | "halted" | status} | {"journalled", id}
 local shard, source, results, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, items, offered, most_bytes = ARGV[1], cmsgpack.unpack(ARGV[2]), cmsgpack.unpack(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, forecast, letters
+-- USES lanes, pacing, forecast, letters, topics, source
 local TENANT = 'default'
+-- A duplicate that waits for the journal must not outlive what makes it one: its scope is kept so long from each look at it.
+local WAITS_S = 86400
 local accepted, duplicates, woken, answers = 0, 0, 0, {}
 local queued = tonumber(redis.call('HGET', shard .. ':bytes', TENANT) or '0')
 local flooded = redis.call('EXISTS', shard .. ':watermark') == 1
 
--- Lua has no rollback: what would fail in the middle is looked for before the first write.
-for _, stream in ipairs({source, results, events}) do
-  local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
-end
-
-local function acknowledged(item)
-  return item.entry == nil or redis.call('XACK', source, group, item.entry) == 1
-end
+local unfit = misfit({source, results, events})
+if unfit then return unfit end
 
 local function duplicate(item, call)
-  if not acknowledged(item) then return {'seen', item.entry} end
-  duplicates = duplicates + 1
-  if item.entry then
-    local stored = redis.call('HGET', shard .. ':answer:' .. call, 'event')
-    if stored then redis.call('XADD', results, '*', 'data', stored) end
+  local stored = item.entry and redis.call('HGET', shard .. ':answer:' .. call, 'event')
+  if item.entry and not stored and redis.call('HEXISTS', shard .. ':runs', call) == 0 then
+    redis.call('EXPIRE', shard .. ':idem:' .. item.scope, WAITS_S, 'GT')
+    return {'journalled', call}
   end
+  if not acknowledged(item.entry) then return {'seen', item.entry} end
+  duplicates = duplicates + 1
+  if stored then redis.call('XADD', results, '*', 'data', stored) end
   return {'duplicate', call}
 end
 
@@ -82,7 +79,7 @@ end
 
 -- Of a million runs what is as at the beginning would be most: it is left out, and stands in `Run` (ports/claims.py).
 local function admit(item, tag)
-  if not acknowledged(item) then return {'seen', item.entry} end
+  if not acknowledged(item.entry) then return {'seen', item.entry} end
   local run = {
     state = 'pending', lane = item.lane, scope = item.scope, tag = tag, since = now, timeout_us = item.timeout_us,
     deadline_us = item.deadline_us, costs = item.costs,

@@ -8,25 +8,12 @@
 local shard, most, lease = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes
+-- USES lanes, taking
 local runs, out, stirred = shard .. ':runs', {}, false
 
 local function take(id, run)
   stirred = is_next(run.lane, id) and stir(run.lane) or stirred
-  redis.call('ZREM', shard .. ':lane:' .. run.lane, id)
-  redis.call('ZREM', shard .. ':delayed', id)
-  redis.call('ZREM', shard .. ':reviews', id)
-  run.state, run.marked = 'processing', -1
-  run.fence = redis.call('INCR', shard .. ':fence')
-  run.lease_us = now + lease
-  local packed = cmsgpack.pack(run)
-  redis.call('HSET', runs, id, packed)
-  redis.call('ZADD', shard .. ':leases', run.lease_us, id)
-  out[#out + 1] = id
-  out[#out + 1] = run.fence
-  out[#out + 1] = run.lease_us
-  out[#out + 1] = packed
-  out[#out + 1] = redis.call('HGET', shard .. ':calls', id)
+  for _, part in ipairs(take_under_lease(id, run, lease)) do out[#out + 1] = part end
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', shard .. ':deadlines', '-inf', now, 'LIMIT', 0, most)) do

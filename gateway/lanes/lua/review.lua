@@ -16,8 +16,7 @@ local shard, events, id, hash, decision, by, reason = KEYS[1], KEYS[2], ARGV[1],
 local event, lease = ARGV[6], tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes
-local UNIT = 4096
+-- USES lanes, taking, topics
 local packed = redis.call('HGET', shard .. ':runs', id)
 if not packed then return {'gone'} end
 local run = cmsgpack.unpack(packed)
@@ -28,8 +27,8 @@ if decision == 'expired' then
 elseif review.hash ~= hash then
   return {'changed', review.hash}
 end
-local kind = redis.call('TYPE', events).ok
-if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. events .. ' holds a ' .. kind .. ', not a stream') end
+local unfit = misfit({events})
+if unfit then return unfit end
 
 redis.call('ZREM', shard .. ':reviews', id)
 redis.call('XADD', events, '*', 'data', event)
@@ -49,10 +48,4 @@ if decision == 'approved' then
   return {'approved', now}
 end
 
-run.state, run.marked = 'processing', -1
-run.fence = redis.call('INCR', shard .. ':fence')
-run.lease_us = now + lease
-packed = cmsgpack.pack(run)
-redis.call('HSET', shard .. ':runs', id, packed)
-redis.call('ZADD', shard .. ':leases', run.lease_us, id)
-return {'taken', now, {id, run.fence, run.lease_us, packed, redis.call('HGET', shard .. ':calls', id)}}
+return {'taken', now, take_under_lease(id, run, lease)}

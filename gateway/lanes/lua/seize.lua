@@ -8,19 +8,10 @@
 local shard, id, lease = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes
+-- USES lanes, taking
 local packed = redis.call('HGET', shard .. ':runs', id)
 if not packed then return {'gone'} end
 local run = cmsgpack.unpack(packed)
 if run.state == 'processing' then return {'busy', run.state} end
 if is_next(run.lane, id) and stir(run.lane) then redis.call('PUBLISH', shard .. ':wake', 1) end
-redis.call('ZREM', shard .. ':lane:' .. run.lane, id)
-redis.call('ZREM', shard .. ':delayed', id)
-redis.call('ZREM', shard .. ':reviews', id)
-run.state, run.marked = 'processing', -1
-run.fence = redis.call('INCR', shard .. ':fence')
-run.lease_us = now + lease
-packed = cmsgpack.pack(run)
-redis.call('HSET', shard .. ':runs', id, packed)
-redis.call('ZADD', shard .. ':leases', run.lease_us, id)
-return {'seized', now, {id, run.fence, run.lease_us, packed, redis.call('HGET', shard .. ':calls', id)}}
+return {'seized', now, take_under_lease(id, run, lease)}

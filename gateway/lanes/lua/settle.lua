@@ -2,8 +2,9 @@
 -- Idempotent: a claim that is no longer the caller's ("stale") or a call that ended ("gone") changes nothing.
 -- The slots of its limits go back too, and what the vendor's answer taught about them is kept; `next_due_us` is when there may be
 -- something to claim because of it.
--- KEYS[1] shard    tag     prefix of calls, runs, stats, held, bytes, parks, plans, gates, virtual, spent:*, answer:*, letters, progress:* (hashes),
---                  lane:*, ready, ready:*, flows:*, parked:*, moves, slots:*, deadlines, delayed, leases (zsets), forgot, idem:* (strings)
+-- KEYS[1] shard    tag     prefix of calls, runs, stats, held, bytes, parks, plans, gates, virtual, spent:*, answer:*, letters, over,
+--                  progress:* (hashes), aging, lane:*, ready, ready:*, flows:*, parked:*, moves, slots:*, deadlines, delayed, leases (zsets),
+--                  forgot, idem:* (strings)
 -- KEYS[2] results  stream  result events
 -- KEYS[3] events   stream  lifecycle events
 -- KEYS[4] letters  stream  dead letters
@@ -18,14 +19,11 @@ local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, release, letters
+-- USES lanes, pacing, gates, release, letters, over, topics
 local TENANT = 'default'
 
--- Lua has no rollback: what would fail in the middle is looked for before the first write.
-for _, stream in ipairs({results, events, letters}) do
-  local kind = redis.call('TYPE', stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then return redis.error_reply('MISFIT ' .. stream .. ' holds a ' .. kind .. ', not a stream') end
-end
+local unfit = misfit({results, events, letters})
+if unfit then return unfit end
 
 -- Nothing of a lane is live any more: its bound, its virtual time and its flows begin anew.
 local function forget(lane)
@@ -49,17 +47,18 @@ end
 local function move_letter(item, moves)
   local state = letter_of(moves.letter)
   if not state or state.status ~= 'replaying' then return end
+  local told = {status = moves.status, by = state.by, reason = moves.reason, replay = moves.replay, at_us = now}
   if moves.status == 'replayed_ok' then
-    close_letter(moves.letter, state, item.scope_ttl_s, item.answer_ttl_s, item.id)
+    close_letter(moves.letter, state, told, item, item.id)
   elseif item.opens then
     for _, kept in ipairs(state.kept) do table.insert(item.opens.state.kept, kept) end
-    redis.call('HDEL', shard .. ':letters', moves.letter)
+    end_letter(moves.letter, state, told)
   else
     state.status, state.replay = 'open', nil
     keep_letter(moves.letter, state)
   end
-  local told = {status = moves.status, call = item.id, state = moves.state, fingerprint = moves.fingerprint, letter = item.opens and item.opens.id}
-  redis.call('HSET', shard .. ':progress:' .. moves.replay, moves.letter, cmsgpack.pack(told))
+  local far = {status = moves.status, call = item.id, state = moves.state, fingerprint = moves.fingerprint, letter = item.opens and item.opens.id}
+  redis.call('HSET', shard .. ':progress:' .. moves.replay, moves.letter, cmsgpack.pack(far))
   redis.call('XADD', events, '*', 'data', moves.event)
 end
 

@@ -9,33 +9,9 @@ local keep, wait = tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function parts(id)
-  local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
-  return tonumber(ms), tonumber(sequence)
-end
-
-local function before(a, b)
-  local a_ms, a_sequence = parts(a)
-  local b_ms, b_sequence = parts(b)
-  return a_ms < b_ms or (a_ms == b_ms and a_sequence < b_sequence)
-end
+-- USES groups
 
 if redis.call('EXISTS', stream) == 0 then return 0 end
-local floor, found = string.format('%.0f-0', now - math.floor(keep / 1000)), own == ''
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  local facts = {}
-  for index = 1, #group, 2 do facts[group[index]] = group[index + 1] end
-  local oldest = facts['last-delivered-id']
-  local ms, sequence = parts(oldest)
-  local limit = string.format('%.0f-%.0f', ms, sequence + 1)
-  if facts['pending'] > 0 then limit = redis.call('XPENDING', stream, facts['name'])[2] end
-  if facts['name'] == own then
-    found = true
-  else
-    local patience = string.format('%.0f-0', now - math.floor(wait / 1000))
-    if before(limit, patience) then limit = patience end
-  end
-  if before(limit, floor) then floor = limit end
-end
+local floor, found = wanted_from(stream, own, entry_of(now - math.floor(keep / 1000)), entry_of(now - math.floor(wait / 1000)))
 -- Without its group a stream holds nothing but unread events: it was flushed, or nobody has started yet.
-return found and redis.call('XTRIM', stream, 'MINID', floor) or 0
+return (found or own == '') and redis.call('XTRIM', stream, 'MINID', floor) or 0

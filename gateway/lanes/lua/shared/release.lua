@@ -1,5 +1,5 @@
 -- release: what becomes of a claim's slots when it is settled, and what the vendor's answer teaches about its limits.
--- Needs pacing and lanes.
+-- Needs pacing, lanes and gates.
 local SECOND_US, LONGEST_US = 1000000, 60000000
 local function bucket_of(limit, at)
   local width = math.ceil(limit.window_us / BUCKETS)
@@ -59,8 +59,7 @@ end
 -- A vendor that asked to wait is then tried with one call at a time, until one is answered. Each refusal before that doubles the wait, up
 -- to the window: who says "at once", or nothing useful, is not asked for ever.
 local function shut(key, close_us, window_us)
-  local packed = redis.call('HGET', shard .. ':gates', key)
-  local closings = packed and cmsgpack.unpack(packed) or {}
+  local closings = closings_of(key)
   local before = closings.rate_limit
   if before and before.until_us <= now then
     local longest = math.min(LONGEST_US, window_us and math.max(window_us, SECOND_US) or LONGEST_US)
@@ -71,20 +70,15 @@ local function shut(key, close_us, window_us)
   closings.rate_limit = {
     until_us = now + close_us, for_us = before and before.until_us > now and before.for_us or close_us, detail = 'the vendor asked to wait', most = 1,
   }
-  redis.call('HSET', shard .. ':gates', key, cmsgpack.pack(closings))
+  keep_closings(key, closings)
 end
 
 -- The vendor answered a call that was let through to find out.
 local function reopen(key)
-  local packed = redis.call('HGET', shard .. ':gates', key)
-  local closings = packed and cmsgpack.unpack(packed) or {}
+  local closings = closings_of(key)
   if not closings.rate_limit or closings.rate_limit.until_us > now then return end
   closings.rate_limit = nil
-  if next(closings) == nil then
-    redis.call('HDEL', shard .. ':gates', key)
-  else
-    redis.call('HSET', shard .. ':gates', key, cmsgpack.pack(closings))
-  end
+  keep_closings(key, closings)
 end
 
 -- Tighten at once, loosen by a tenth of the declared limit a window, never above it.

@@ -16,6 +16,7 @@ from faststream.redis.message import FAKE_CONSUMER, RedisBatchStreamMessage
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from gateway.entrypoints.bus.alone import Alone
 from gateway.flow.intake import Entry, Intake
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import PASSING, Lanes
@@ -50,7 +51,7 @@ class Bus:
 
     def __init__(self, url: str, stream: str, intake: Intake, *, consumer: str, batch: int) -> None:
         """`consumer` is unique to this process; `batch` bounds one read."""
-        self._stream = stream
+        self.stream = stream
         self._intake = intake
         self.paused = False
         self._stopped = False
@@ -96,20 +97,19 @@ class Bus:
             return True
 
     async def _take_in(self, entries: list[tuple[str, bytes]]) -> None:
-        await self._intake.from_bus([Entry(stream=self._stream, id=key, raw=raw) for key, raw in entries])
+        await self._intake.from_bus([Entry(stream=self.stream, id=key, raw=raw) for key, raw in entries])
 
 
 class Sweeper:
     """Takes in again what was left pending, one entry at a time."""
 
     def __init__(self, lanes: Lanes, redis: "Redis", stream: str, fleet: Fleet, *, most_alone: int) -> None:
-        """An entry that was delivered alone `most_alone` times is poison: it is dead-lettered undecoded."""
+        """An entry that was delivered alone `most_alone` times is poison."""
         self._lanes = lanes
         self._redis = redis
         self._stream = stream
-        self._alone = lanes.shard.key("alone")
         self._fleet = fleet
-        self._most_alone = most_alone
+        self._alone = Alone(redis, lanes.shard, most=most_alone)
 
     async def sweep(self, intake: Intake, *, dead_idle_ms: int) -> int:
         """Look once; entries of the dead must have rested `dead_idle_ms`. Returns how many entries were taken in."""
@@ -148,20 +148,41 @@ class Sweeper:
         if not claimed:
             return 0
         fields = cast("dict[bytes, bytes]", claimed[0][1]) or {}
-        # Counted before it is touched: whoever dies below has left the count behind.
-        deliveries = await self._redis.hincrby(self._alone, key.decode(), 1)
-        entry = Entry(stream=self._stream, id=key.decode(), raw=fields.get(_FIELD, b""), deliveries=deliveries)
-        try:
-            if deliveries >= self._most_alone:
-                await intake.poison(entry)
-            else:
-                await intake.from_bus([entry])
-        except BaseException:
-            # Only deaths count: an error of ours, of Redis, or a gentle stop is no proof against the event.
-            await asyncio.shield(self._redis.hincrby(self._alone, key.decode(), -1))
-            raise
-        await self._redis.hdel(self._alone, key.decode())
+        await self._alone.take(intake, Entry(stream=self._stream, id=key.decode(), raw=fields.get(_FIELD, b"")))
         return 1
+
+
+class RedisBus:
+    """The port on a Redis stream: the subscription, its group, and what was left behind."""
+
+    def __init__(self, bus: Bus, sweeper: Sweeper, fleet: Fleet, *, intake: Intake, dead_idle_ms: int) -> None:
+        """Entries of the dead must have rested `dead_idle_ms`."""
+        self._bus = bus
+        self._sweeper = sweeper
+        self._fleet = fleet
+        self._intake = intake
+        self._dead_idle_ms = dead_idle_ms
+        self.start, self.stop, self.pause, self.resume = bus.start, bus.stop, bus.pause, bus.resume
+
+    @property
+    def paused(self) -> bool:
+        """Whether reading was told to wait."""
+        return self._bus.paused
+
+    async def prepare(self) -> None:
+        """Create the group."""
+        await self._fleet.ensure_group(self._bus.stream)
+
+    async def look_after(self) -> None:
+        """Create the group again where it is gone, and start a subscription that gave up."""
+        if await self._fleet.ensure_group(self._bus.stream):
+            log.warning("bus.group_created", stream=self._bus.stream)
+        if await self._bus.ensure_running():
+            log.warning("bus.restarted", stream=self._bus.stream)
+
+    async def sweep(self) -> int:
+        """Take in what was left pending."""
+        return await self._sweeper.sweep(self._intake, dead_idle_ms=self._dead_idle_ms)
 
 
 def _quiet() -> logging.Logger:

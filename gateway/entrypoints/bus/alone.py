@@ -1,0 +1,46 @@
+"""An entry that may have killed its reader is taken in alone, and counted before it is touched."""
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from gateway.flow.intake import Entry, Intake
+from schemas.topics import Shard
+
+
+class Alone:
+    """Counts deliveries alone; an entry that was delivered so `most` times is poison: it is dead-lettered undecoded."""
+
+    def __init__(self, redis: "Redis", shard: Shard, *, most: int) -> None:
+        """The count is kept beside the lanes."""
+        self._redis = redis
+        self._key = shard.key("alone")
+        self._most = most
+
+    async def take(self, intake: Intake, entry: Entry) -> bool:
+        """Take in one; false when it waits for the journal."""
+        waiting: list[str] = []
+        # Counted before it is touched: whoever dies below has left the count behind.
+        deliveries = await self._redis.hincrby(self._key, entry.id, 1)
+        try:
+            if deliveries >= self._most:
+                await intake.poison(_counted(entry, deliveries))
+            else:
+                waiting = await intake.from_bus([_counted(entry, deliveries)])
+        except BaseException:
+            # Only deaths count: an error of ours, of Redis, or a gentle stop is no proof against the event.
+            await asyncio.shield(self._redis.hincrby(self._key, entry.id, -1))
+            raise
+        await self._redis.hdel(self._key, entry.id)
+        return not waiting
+
+
+def _counted(entry: Entry, deliveries: int) -> Entry:
+    return Entry(
+        stream=entry.stream,
+        id=entry.id,
+        raw=entry.raw,
+        deliveries=deliveries,
+        engine=entry.engine,
+        flaw=entry.flaw,
+    )

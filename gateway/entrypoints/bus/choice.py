@@ -1,0 +1,66 @@
+"""Which bus: the one place where a scheme becomes parts."""
+
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from gateway.entrypoints.bus.alone import Alone
+from gateway.entrypoints.bus.on_redis import Bus as Subscription
+from gateway.entrypoints.bus.on_redis import RedisBus, Sweeper
+from gateway.entrypoints.bus.port import Bus
+from gateway.flow.intake import Intake
+from gateway.lanes.fleet import Fleet
+from gateway.lanes.offsets import Offsets
+from gateway.lanes.queue import Lanes
+from gateway.policy.bus_address import kafka_servers
+from gateway.settings import Settings
+from schemas.topics import GROUP, Topics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a bus stands among."""
+
+    settings: Settings
+    topics: Topics
+    redis: "Redis"
+    lanes: Lanes
+    fleet: Fleet
+    intake: Intake
+
+
+def bus_of(around: Around) -> Bus:
+    """Build the subscription to `tool-calls`."""
+    servers = kafka_servers(around.settings.bus_url)
+    return _redis(around) if servers is None else _kafka(around, servers)
+
+
+def _redis(around: Around) -> Bus:
+    settings, stream, fleet = around.settings, around.topics.calls, around.fleet
+    url = settings.bus_url or settings.state_url
+    bus = Subscription(url, stream, around.intake, consumer=fleet.worker, batch=settings.intake_batch)
+    sweeper = Sweeper(around.lanes, around.redis, stream, fleet, most_alone=settings.max_alone)
+    return RedisBus(bus, sweeper, fleet, intake=around.intake, dead_idle_ms=int(settings.beat_every * 1000))
+
+
+def _kafka(around: Around, servers: list[str]) -> Bus:
+    from gateway.entrypoints.bus.on_kafka import KafkaBus, Parts, Terms  # noqa: PLC0415 - a Redis bus does not pay for it
+    from gateway.kafka.topics import Wanted  # noqa: PLC0415
+
+    settings, topics, shard = around.settings, around.topics, around.lanes.shard
+    terms = Terms(
+        servers=servers,
+        topic=topics.calls,
+        group=topics.prefix + GROUP,
+        consumer=around.fleet.worker,
+        batch=settings.intake_batch,
+        session_s=settings.bus_session,
+        poll_within_s=settings.bus_poll_within,
+        wanted=Wanted(names=(topics.calls, *topics.outgoing), partitions=settings.bus_partitions),
+    )
+    parts = Parts(
+        intake=around.intake,
+        offsets=Offsets(around.redis, shard),
+        alone=Alone(around.redis, shard, most=settings.max_alone),
+    )
+    return KafkaBus(terms, parts)

@@ -1,0 +1,7 @@
+"""`./dev kafka`."""
+
+import sys
+
+from tests.kafka.broker import main
+
+sys.exit(main())
