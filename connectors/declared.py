@@ -15,7 +15,19 @@ from connectors.rates.rules import NO_RULES, RateRules
 from connectors.secret import MissingSecret, Secret
 from schemas.effect import OperationClass
 
-__all__ = ["Agent", "Auth", "BreakerTerms", "Connection", "Egress", "Limit", "OAuth2", "Operation", "Operator", "Use"]
+__all__ = [
+    "Agent",
+    "Auth",
+    "BreakerTerms",
+    "Connection",
+    "Egress",
+    "Limit",
+    "OAuth2",
+    "Operation",
+    "Operator",
+    "Readback",
+    "Use",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +65,25 @@ class Egress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Readback:
+    """How to find out at the vendor whether a call ran; values may hold placeholders for the call's arguments."""
+
+    tool: str
+    """A safe operation of the same connector."""
+    arguments: Mapping[str, Any]
+    path: str
+    """JSON pointer into its answer: the list, or the one thing, among which the call's own is looked for."""
+    where: Mapping[str, Any]
+    """JSON pointers into one of these, and what stands there if it is the call's own."""
+    settle_s: float
+    """How long after a request may have arrived its effect may still not show."""
+    result: str | None = None
+    """JSON pointer into what was found: the call's result; None: there is none."""
+    absent_on: tuple[int, ...] = ()
+    """Statuses with which the vendor says that there is no such thing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     tool: str
     connector: str
@@ -86,6 +117,8 @@ class Operation:
     """Where the connector tells of its limits."""
     breaker: BreakerTerms = DEFAULT_TERMS
     """When its origin is left alone; the same for all operations of a connector."""
+    readback: Readback | None = None
+    """Of class `verifiable`."""
     _check: ArgumentCheck = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

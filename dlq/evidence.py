@@ -28,6 +28,8 @@ class Evidence(StrEnum):
     WORKER_LOST_AFTER_INTENT = "worker_lost_after_intent"
     EARLIER_ATTEMPT = "earlier_attempt"
     """The last attempt proved something else; the effect comes from one before it."""
+    READ_BACK = "read_back"
+    """The vendor was asked whether it ran."""
     DECLARED = "declared_by_connector"
     NONE = "none"
 
@@ -50,6 +52,7 @@ BY_STAGE = MappingProxyType(
         "receive": Evidence.NO_COMPLETE_ANSWER,
         "http": Evidence.AMBIGUOUS_STATUS,
         "schema": Evidence.ANSWERED_2XX,
+        "readback": Evidence.EARLIER_ATTEMPT,
         "internal": Evidence.NONE,
         "poison": Evidence.WORKER_LOST_AFTER_INTENT,
     }
@@ -71,6 +74,8 @@ def evidence(op_class: OperationClass, effect: Effect, outcome: Outcome, failure
         return Evidence.READ_ONLY
     if effect is not outcome.effect:
         return Evidence.EARLIER_ATTEMPT
+    if outcome.read_back and effect is not Effect.UNKNOWN:
+        return Evidence.READ_BACK
     if effect is Effect.EXECUTED and outcome.status is not None and outcome.status // 100 == 2:
         return Evidence.ANSWERED_2XX
     if effect is FACTS[last].effect:

@@ -182,10 +182,20 @@ def for_call(ended: Ended, letter_id: str, seal: Seal) -> DeadLetter:
             grouping=GroupingPart(
                 fingerprint=fingerprint(call.connector, _name(call), failure.failure, outcome.status, outcome.message)
             ),
-            lifecycle=LifecyclePart(root_id=call.root, parent_id=call.replay_of, generation=call.generation),
+            lifecycle=_lifecycle(call, ended.secrets),
             privacy=_privacy(sealed, shown | {"attempts.newest": " ".join(one.message for one in attempts.newest)}),
             integrity=_UNWRITTEN,
         )
+    )
+
+
+def _lifecycle(call: ToolCall, secrets: tuple[str, ...]) -> LifecyclePart:
+    why = call.replayed.override if call.replayed else None
+    return LifecyclePart(
+        root_id=call.root,
+        parent_id=call.replay_of,
+        generation=call.generation,
+        override=msgspec.UNSET if why is None else redaction.message(why, secrets),
     )
 
 

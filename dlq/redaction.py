@@ -66,6 +66,7 @@ _ROWS: tuple[tuple[str, FieldClass, str], ...] = (
     ("environment", _P, "deadline worker"),
     ("grouping", _H, "fingerprint"),
     ("lifecycle", _P, "status root_id parent_id generation"),
+    ("lifecycle", _R, "override"),
     ("privacy", _P, "redaction_policy_id redacted_paths enc_key_id"),
     ("integrity", _H, "record_sha256"),
     ("integrity", _P, "written_by"),

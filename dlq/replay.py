@@ -1,7 +1,7 @@
-"""What a replay may do with a letter: call again, only judge the answer again, or leave it alone and say why. Pure.
+"""What a replay may do with a letter: call again, only judge the answer again, ask first, or leave it alone and say why. Pure.
 
-The effect decides. What ran is never called again; what may have run only where the vendor will not run it twice; and where
-nobody can tell, a person decides first.
+The effect decides. What ran is never called again; what may have run only where the vendor will not run it twice, or says that it did
+not; and where nobody can tell, a person decides first.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ class Action(StrEnum):
     CALL = "call"
     REVALIDATE = "revalidate"
     """Its answer is judged and delivered; nothing is sent."""
+    READ_BACK = "read_back"
+    """The vendor is asked whether it ran, and it is called only if it did not."""
     EXCLUDED = "excluded"
 
 
@@ -49,8 +51,15 @@ class Case:
     patched: bool
     answered: bool
     """Whether a whole answer of the vendor that says success is kept."""
+    overridden: bool = False
+    """Whether an operator, with a reason, lets what was replayed often enough be replayed again."""
     obstacle: str | None = None
     """Why intake would refuse it now."""
+
+
+def exhausted(generation: int) -> bool:
+    """Tell whether a letter was replayed as often as it may be without somebody saying why again."""
+    return generation >= MOST_GENERATIONS
 
 
 def judge(case: Case) -> Verdict:
@@ -69,7 +78,11 @@ def _barred(case: Case) -> Verdict | None:
             "it is no call: what came could not be read",
             f'sluice dlq discard {case.letter} --reason "…"',
         ),
-        (case.generation >= MOST_GENERATIONS, f"it was replayed {case.generation} times", _settle(case)),
+        (
+            exhausted(case.generation) and not case.overridden,
+            f"it was replayed {case.generation} times",
+            f'sluice dlq replay {case.letter} --override "…"',
+        ),
         (case.declared is None, "there is no such tool any more", "sluice connectors ls"),
         (
             case.patched and case.effect is not Effect.NOT_EXECUTED,
@@ -97,6 +110,9 @@ def _by_effect(case: Case) -> Verdict:
 
 def _in_doubt(case: Case) -> Verdict:
     """Nobody knows whether it ran: both what it was then and what it is now must allow a repeat."""
+    if case.op_class is case.declared is OperationClass.VERIFIABLE:
+        why = "nobody knows whether it ran: the vendor is asked first, and it is called only if it did not"
+        return Verdict(action=Action.READ_BACK, reason=why)
     if not {case.op_class, case.declared} <= REPEATABLE:
         why = f"nobody knows whether it ran, and a repeat of an {case.op_class} operation could be a second effect"
         return Verdict(action=Action.EXCLUDED, reason=why.replace("an verif", "a verif"), next_step=_settle(case))

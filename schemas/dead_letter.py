@@ -151,6 +151,8 @@ class LifecyclePart(msgspec.Struct, frozen=True, kw_only=True):
     root_id: str | None
     parent_id: str | None
     generation: int
+    override: str | msgspec.UnsetType = msgspec.UNSET
+    """Why an operator let a chain that was as long as it may be go on with this call."""
 
 
 class PrivacyPart(msgspec.Struct, frozen=True, kw_only=True):

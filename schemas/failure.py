@@ -71,6 +71,7 @@ class Failure(StrEnum):
     HTTP_UNRECOGNISED = "http.unrecognised"
     SCHEMA_BREAKING = "schema.breaking"
     SCHEMA_UNDECODABLE = "schema.undecodable"
+    READBACK_UNDECIDED = "readback.undecided"
     BREAKER_OPEN = "breaker.open"
     PERSIST_BLOB = "persist.blob"
     INTERNAL_BUG = "internal.bug"
@@ -195,6 +196,7 @@ FACTS = MappingProxyType(
         Failure.HTTP_UNRECOGNISED: _vendor(_UNKNOWN, _FIND_OUT, retryable=False),
         Failure.SCHEMA_BREAKING: _vendor(_RAN, _READ_LETTER, retryable=False, trips=False),
         Failure.SCHEMA_UNDECODABLE: _vendor(_RAN, _READ_LETTER, retryable=False, trips=False),
+        Failure.READBACK_UNDECIDED: _vendor(_UNKNOWN, _FIND_OUT, trips=False),
         Failure.BREAKER_OPEN: _vendor(
             _NOT, "Nothing to do: the call waits until the vendor is well again.", trips=False
         ),

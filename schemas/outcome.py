@@ -58,6 +58,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """`ok`, or the worst finding; `unchecked` says that nobody looked."""
     findings: tuple[Finding, ...] = ()
     """How the answer differs from what its operation promises, worst first."""
+    read_back: bool = False
+    """The effect is what a read of the vendor's state proved."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

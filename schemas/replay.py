@@ -42,6 +42,8 @@ class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
     deadline: str | None = None
     patch: str | None = None
     """A sealed JSON Patch, as JSON."""
+    override: str | None = None
+    """Why letters that were replayed often enough are replayed once more."""
 
 
 class ReplayItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +59,8 @@ class ReplayItem(msgspec.Struct, frozen=True, kw_only=True):
     tool: str | None
     lane: str | None
     fingerprint: str
+    costs: dict[str, int] | None = None
+    """What its call takes of weighted limits."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,6 +48,8 @@ class CallResult(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None = None
     summary: str
     error: ErrorInfo | None
+    evidence: str | msgspec.UnsetType = msgspec.UNSET
+    """`read_back` where not the vendor's answer to the call told its effect, but a look at what the vendor has."""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

@@ -92,6 +92,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When the vendor first may have seen the vendor key; 0: never."""
     patched: bool = False
     """Its arguments are not those of the letter, and its vendor key is its own."""
+    override: str | None = None
+    """Why it was replayed although its chain was as long as it may be."""
     ran: Ran | None = None
     """It ran before: this answer is judged again, and nothing is sent."""
 

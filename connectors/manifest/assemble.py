@@ -3,7 +3,19 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from connectors.declared import Agent, Auth, BreakerTerms, Connection, Egress, Limit, OAuth2, Operation, Operator, Use
+from connectors.declared import (
+    Agent,
+    Auth,
+    BreakerTerms,
+    Connection,
+    Egress,
+    Limit,
+    OAuth2,
+    Operation,
+    Operator,
+    Readback,
+    Use,
+)
 from connectors.limits import at_once
 from connectors.manifest.model import (
     TOOL_SEPARATOR,
@@ -54,6 +66,8 @@ def operations_of(manifest: ConnectorManifest) -> Iterator[Operation]:
 
 def _operation(manifest: ConnectorManifest, name: str, own: OperationManifest, auth: Auth, egress: Egress) -> Operation:
     keyed = own.idempotency if own.op_class is OperationClass.KEYED else None
+    # A vendor that only notes the key, and can be asked for it, is told it as well.
+    told = own.idempotency if own.op_class is OperationClass.VERIFIABLE else keyed
     return Operation(
         tool=f"{manifest.metadata.name}{TOOL_SEPARATOR}{name}",
         connector=manifest.metadata.name,
@@ -66,7 +80,7 @@ def _operation(manifest: ConnectorManifest, name: str, own: OperationManifest, a
         base_url=manifest.base_url.rstrip("/"),
         timeout_s=(own.timeout or manifest.defaults.timeout).seconds,
         max_attempts=inherit(manifest.defaults.retry, own.retry).max_attempts,
-        idempotency_header=keyed.header if keyed else None,
+        idempotency_header=told.header if told else None,
         idempotency_window_s=keyed.window.seconds if keyed else None,
         auth=auth,
         egress=egress,
@@ -79,6 +93,22 @@ def _operation(manifest: ConnectorManifest, name: str, own: OperationManifest, a
         uses=tuple(_uses(manifest, own)),
         rates=rate_rules(manifest.rate_headers),
         breaker=_breaker(manifest.defaults.breaker),
+        readback=_readback(manifest, own),
+    )
+
+
+def _readback(manifest: ConnectorManifest, own: OperationManifest) -> Readback | None:
+    declared = own.readback
+    if declared is None or own.op_class is not OperationClass.VERIFIABLE:
+        return None
+    return Readback(
+        tool=f"{manifest.metadata.name}{TOOL_SEPARATOR}{declared.operation}",
+        arguments=declared.arguments,
+        path=declared.match.path,
+        where=declared.match.where,
+        settle_s=declared.settle.seconds,
+        result=declared.result,
+        absent_on=declared.absent_on,
     )
 
 

@@ -21,12 +21,7 @@ class Unbuilt:
     """The one value that is not built; None: every value."""
 
 
-UNBUILT = (
-    Unbuilt(
-        ("operations", ANY, "readback"),
-        "the read-back is not asked in this version: an unknown effect is escalated, as for class unsafe",
-    ),
-)
+UNBUILT: tuple[Unbuilt, ...] = ()
 
 
 def unbuilt(tree: dict[str, Any]) -> Iterator[Finding]:

@@ -184,14 +184,28 @@ class Approval(Part):
 
 
 class Match(Part):
-    path: Pointer
-    where: dict[Pointer, Any] = Field(min_length=1)
+    path: Pointer = Field(description="Where in the answer the things are among which the call's own is looked for.")
+    where: dict[Pointer, Any] = Field(
+        min_length=1, description='What tells it from all others, such as `/ref: "{ref}"`; {name} is an argument.'
+    )
 
 
 class Readback(Part):
-    operation: str
+    """How to find out whether a call ran. Nothing found after `settle` is taken for the proof that it did not."""
+
+    operation: str = Field(description="An operation of class safe; it is called like any other.")
     arguments: dict[str, Any] = Field({})
     match: Match
+    settle: DurationField = Field(
+        Duration.parse("5m"),
+        description="How long after the request may have arrived its effect may still not show. Take the vendor's word for it.",
+    )
+    result: Pointer | None = Field(
+        None, description="Where in what was found the result of the call stands; an empty text is all of it."
+    )
+    absent_on: tuple[Annotated[StrictInt, Field(ge=400, le=499)], ...] = Field(
+        (), description="Statuses with which the vendor says that there is no such thing, such as 404."
+    )
 
 
 class OperationManifest(Part):

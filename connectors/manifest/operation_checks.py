@@ -6,7 +6,7 @@ from typing import Any
 
 from connectors.arguments import PLACEHOLDER, SchemaError, compile_schema
 from connectors.manifest.problem import Finding, Path, Severity, quoted, suggestion
-from schemas.effect import OperationClass
+from connectors.manifest.readback_checks import check_readback
 
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/{}-]*", re.ASCII)
 _FRAMING = frozenset(
@@ -24,13 +24,12 @@ _FRAMING = frozenset(
     }
 )
 _CREDENTIAL = frozenset({"authorization", "proxy-authorization", "cookie"})
-_NOT_SAFE = frozenset(OperationClass) - {OperationClass.SAFE}
 
 
 def check_operation(name: str, operations: dict[str, Any], auth_header: str | None) -> Iterator[Finding]:
     operation, path = operations[name], ("operations", name)
     yield from _class(operation, path)
-    yield from _readback(operation, operations, path)
+    yield from check_readback(operation, operations, path)
     yield from _headers(operation, auth_header, path)
     yield from _schemas(operation, path)
     request = operation.get("request")
@@ -47,25 +46,12 @@ def _class(operation: dict[str, Any], path: Path) -> Iterator[Finding]:
         yield Finding(path=at, message="class keyed needs idempotency with the header that carries the key", hint=hint)
     if op_class == "verifiable" and "readback" not in operation:
         yield Finding(path=at, message="class verifiable needs readback: how to find out whether it ran")
-    if "idempotency" in operation and op_class != "keyed":
-        message = f"idempotency is only used by class keyed; this operation is {quoted(op_class)}"
+    if "idempotency" in operation and op_class not in {"keyed", "verifiable"}:
+        message = f"idempotency is only used by class keyed and verifiable; this operation is {quoted(op_class)}"
         yield Finding(path=(*path, "idempotency"), at_key=True, message=message, severity=Severity.WARNING)
     if "readback" in operation and op_class != "verifiable":
         message = f"readback is only used by class verifiable; this operation is {quoted(op_class)}"
         yield Finding(path=(*path, "readback"), at_key=True, message=message, severity=Severity.WARNING)
-
-
-def _readback(operation: dict[str, Any], operations: dict[str, Any], path: Path) -> Iterator[Finding]:
-    readback = operation.get("readback")
-    target = readback.get("operation") if isinstance(readback, dict) else None
-    if not isinstance(target, str):
-        return
-    at = (*path, "readback", "operation")
-    if target not in operations:
-        message = f"readback: there is no operation {quoted(target)} in this connector"
-        yield Finding(path=at, message=message, hint=suggestion(target, operations))
-    elif isinstance(operations[target], dict) and operations[target].get("class", "unsafe") in _NOT_SAFE:
-        yield Finding(path=at, message=f"readback: {quoted(target)} must be of class safe, since it is called to look")
 
 
 def _headers(operation: dict[str, Any], auth_header: str | None, path: Path) -> Iterator[Finding]:

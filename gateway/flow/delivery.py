@@ -12,8 +12,9 @@ import msgspec
 from connectors.catalog import Catalog, Unknown
 from connectors.declared import Connection, Operation
 from connectors.exchange import Lease
-from gateway.flow import settlements, stored_calls
+from gateway.flow import lookups, settlements, stored_calls
 from gateway.flow.contract_watch import ContractWatch
+from gateway.flow.lookups import Lookups, Waiting
 from gateway.flow.quarantine import Quarantine
 from gateway.flow.reports import Finished
 from gateway.flow.settlements import Tried
@@ -27,7 +28,7 @@ from gateway.policy.reviews import against, asked, covered, decided_against
 from gateway.policy.slots import fate
 from gateway.policy.windows import window_open
 from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
-from schemas.effect import REPEATABLE, Effect, OperationClass
+from schemas.effect import REPEATABLE, Effect, OperationClass, needs_mark
 from schemas.failure import Failure
 from schemas.lifecycle import DEAD_LETTERED, CallState
 from schemas.moment import microseconds
@@ -95,12 +96,24 @@ class Delivery:
         self._ambient = ambient
         self._terms = terms
         self._budgets: dict[str, RetryBudget] = {}
+        self._lookups = Lookups(
+            lookups.Parts(
+                vendor=parts.vendor,
+                catalog=parts.catalog,
+                contracts=parts.contracts,
+                quarantine=parts.quarantine,
+                observe=parts.observe,
+                ambient=ambient,
+            )
+        )
 
     async def deliver(self, claim: Claim, held_since_s: float) -> Settled:
         """Attempt a claimed call; `held_since_s` is when the claim was asked for, on the monotonic clock."""
         if self._ambient.monotonic() - held_since_s > self._terms.start_within_s:
             return await self._parts.queue.settle(settlements.give_back(claim))
         (call, flaw), started_us = self._read(claim), self._now_us()
+        if claim.run.doubt is not None:
+            return await self._look(claim, call, held_since_s)
         operation = self._parts.catalog().operation(call.tool)
         obstacle = _unreadable(flaw) if flaw else _obstacle(claim, call, operation, started_us)
         if obstacle is not None:
@@ -118,11 +131,26 @@ class Delivery:
         tried = self._tried(claim, call, outcome, started_us, tried=not outcome.held)
         return await self._settle(self._counted(tried, operation))
 
+    async def _look(self, claim: Claim, call: ToolCall, held_since_s: float) -> Settled:
+        """Ask the vendor whether the call ran, in the lane of the read that tells."""
+
+        def lease(timeout_us: int) -> Lease:
+            return self._lease(claim, held_since_s, timeout_us)
+
+        return await self._go_on(await self._lookups.look(claim, call, lease))
+
+    async def _go_on(self, looked: Waiting | Tried) -> Settled:
+        if isinstance(looked, Tried):
+            return await self._settle(looked)
+        return await self._parts.queue.settle(settlements.detour(looked.tried, looked.due_us, looked.way, looked.note))
+
     async def recover(self, claim: Claim) -> Settled:
         """Settle a claim whose worker was lost: what may have been sent is in doubt, the rest goes back to its lane."""
         if decided_against(claim.run.review):
             return await self.reviewed(claim)
         call, _ = self._read(claim)
+        if claim.run.doubt is not None and claim.run.crashes + 1 < self._terms.max_crashes:
+            return await self._go_on(self._lookups.lost(claim, call))
         # A claim of a repeatable class is its own intent: it leaves no mark, so it counts as sent.
         sent = claim.run.marked > 0 or (claim.run.marked == 0 and call.op_class in REPEATABLE)
         sent = sent and not only_judged(call)
@@ -153,6 +181,9 @@ class Delivery:
     async def expire(self, claim: Claim) -> Settled:
         """Settle a waiting call whose deadline has passed."""
         call, _ = self._read(claim)
+        if claim.run.doubt is not None:
+            late = self._lookups.undecided(claim, call, "the vendor could not be asked in time", self._now_us())
+            return await self._settle(late)
         return await self._settle(self._tried(claim, call, _LATE, self._now_us(), tried=False))
 
     async def cancel(self, claim: Claim) -> Settled:
@@ -163,7 +194,7 @@ class Delivery:
 
     def _read(self, claim: Claim) -> tuple[ToolCall, str | None]:
         """Return the call, or what stands in for it and why; without a catalog entry it counts as what may not be repeated."""
-        operation = self._parts.catalog().operation(stored_calls.tool_of(claim.run.lane))
+        operation = self._parts.catalog().operation(stored_calls.tool_of(claim.run.home))
         return stored_calls.read(claim.id, claim, operation.op_class if operation else OperationClass.UNSAFE)
 
     async def _attempt(self, claim: Claim, call: ToolCall, operation: Operation | None, held_since_s: float) -> Outcome:
@@ -176,13 +207,16 @@ class Delivery:
             message = f'The connection "{call.connection}" was removed while the call waited.'
             return _nothing(Failure.INGEST_UNKNOWN_CONNECTION, message)
 
+        lease = self._lease(claim, held_since_s, call.timeout_us)
+        return await self._parts.vendor.attempt(call, operation, connection, lease)
+
+    def _lease(self, claim: Claim, held_since_s: float, timeout_us: int) -> Lease:
         async def mark() -> bool:
             return await self._parts.queue.mark(Mark(claim.id, claim.fence))
 
         # What is sent later could arrive after the lease, when its slots are somebody else's: the guard is for the way.
-        latest_s = held_since_s + self._terms.start_within_s + call.timeout_us / 1_000_000
-        lease = Lease(mark=mark, holds=lambda: self._ambient.monotonic() < latest_s)
-        return await self._parts.vendor.attempt(call, operation, connection, lease)
+        latest_s = held_since_s + self._terms.start_within_s + timeout_us / 1_000_000
+        return Lease(mark=mark, holds=lambda: self._ambient.monotonic() < latest_s)
 
     def _tried(self, claim: Claim, call: ToolCall, outcome: Outcome, started_us: int, *, tried: bool) -> Tried:
         worker, outcome = self._ambient.worker, _with_answer(call, outcome)
@@ -198,9 +232,16 @@ class Delivery:
 
     async def _settle(self, tried: Tried) -> Settled:
         disposition = self._dispose(tried)
+        if _in_doubt(tried, disposition):
+            looked = self._lookups.begin(tried)
+            if isinstance(looked, Waiting):
+                self._parts.observe(tried, None)
+                return await self._go_on(looked)
+            tried = looked
         self._parts.observe(tried, disposition.state if isinstance(disposition, End) else None)
         if isinstance(disposition, RetryAt):
-            return await self._parts.queue.settle(settlements.deferral(tried, disposition))
+            deferral = settlements.deferral(tried, disposition)
+            return await self._parts.queue.settle(msgspec.structs.replace(deferral, way=lookups.home(tried.claim)))
         return await self._parts.queue.settle(await self._ending(tried, disposition))
 
     def _dispose(self, tried: Tried) -> Disposition:
@@ -218,7 +259,8 @@ class Delivery:
             op_class=call.op_class,
             attempts=tried.spent,
             max_attempts=operation.max_attempts if operation else 1,
-            effect_before=run.effect,
+            # What was read back is proof, and decides what was not known before.
+            effect_before=Effect.NOT_EXECUTED if tried.outcome.read_back else run.effect,
             crashes=tried.crashes,
             max_crashes=self._terms.max_crashes,
             window_open=window_open(operation, tried.first_us, retry_at_us),
@@ -227,6 +269,8 @@ class Delivery:
         )
 
     def _wait_us(self, tried: Tried) -> int:
+        if tried.outcome.read_back:
+            return 0  # it was waited for long enough that its effect would show
         if tried.outcome.held:
             # A guard knows when it is worth to look again; nobody has failed.
             return int((tried.outcome.retry_after_s or 0.0) * 1_000_000)
@@ -263,6 +307,8 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
         return _LATE
     if operation is not None and asked(call, operation) and not covered(claim.run.review, call):
         return _nothing(Failure.APPROVAL_STALE, "What would run is not what was approved.")
+    if claim.run.effect is Effect.UNKNOWN and needs_mark(call.op_class):
+        return lookups.unknown_before()
     if claim.run.effect is Effect.UNKNOWN and not window_open(operation, claim.run.first_us, now_us):
         history = settlements.history(claim)
         before = history[-1].message if history else "it was replayed from a letter."
@@ -270,6 +316,12 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
         message = f"The vendor may have forgotten our key while the call waited. Before that: {before}"
         return Outcome(effect=Effect.UNKNOWN, failure=failure, message=message, spends_attempt=False)
     return None
+
+
+def _in_doubt(tried: Tried, disposition: Disposition) -> bool:
+    """Tell whether a person would have to find out what the vendor can be asked."""
+    doubted = isinstance(disposition, End) and disposition.verdict == "in_doubt"
+    return doubted and tried.call.op_class is OperationClass.VERIFIABLE and not tried.outcome.read_back
 
 
 def _with_answer(call: ToolCall, outcome: Outcome) -> Outcome:

@@ -37,11 +37,15 @@ def explain(live: Live) -> Hold:
         return _backing_off(live, live.due_us)
     eta_s = None if live.eta_us is None else round(max(0, live.eta_us - live.now_us) / 1_000_000, 3)
     if live.held is None:
-        detail = f"It waits in lane {live.run.lane} for a worker with room."
+        detail = f"{_first(live)}It waits in lane {live.run.lane} for a worker with room."
         return Hold(reason=None, detail=detail, position=live.position, eta_s=eta_s, action=NOTHING)
-    detail = f"It waits in lane {live.run.lane}: {told(live.held)}"
+    detail = f"{_first(live)}It waits in lane {live.run.lane}: {told(live.held)}"
     action = who_acts(live.held, live.run.lane)
     return Hold(reason=live.held.reason, detail=detail, position=live.position, eta_s=eta_s, action=action)
+
+
+def _first(live: Live) -> str:
+    return "Whether it ran is asked first. " if live.run.doubt is not None else ""
 
 
 def who_acts(held: Held, lane: str) -> str:
@@ -85,6 +89,8 @@ def gate_target(key: str) -> str:
 def _backing_off(live: Live, due_us: int) -> Hold:
     wait_s = max(0, due_us - live.now_us) / 1_000_000
     so_far = "The last attempt failed; the next" if live.run.tries else "It could not start; the first"
+    if live.run.doubt is not None:
+        so_far = "Nobody knows whether it ran; the next look at what the vendor has"
     detail = f"{so_far} starts after {stamp(moment(due_us))}."
     return Hold(reason=HoldReason.BACKOFF, detail=detail, position=None, eta_s=round(wait_s, 3), action=NOTHING)
 

@@ -52,7 +52,7 @@ def unread(letter: DeadLetter) -> Opened:
 def begun(order: Order, call: ToolCall, now: datetime) -> str:
     """Tell that a letter is replayed by a call."""
     named = {"call": order.call, "by": order.by, "reason": None, "replay": order.replay, "replayed_by": call.id}
-    facts = {**named, "patched": order.patched}
+    facts = {**named, "patched": order.patched, "override": order.override}
     return changed(order.letter, LetterStatus.REPLAYING, mark=call.id, now=now, facts=facts)
 
 

@@ -9,11 +9,13 @@ import msgspec
 
 from connectors.catalog import Catalog
 from dlq import opening, patch
+from dlq.difference import Difference, differences
 from dlq.keys import UnsealError
 from dlq.opening import Unseal
-from dlq.replay import Action, Case, Verdict, judge
+from dlq.replay import Action, Case, Verdict, exhausted, judge
 from gateway.policy import replays
 from gateway.policy.admission import Refuse, admit
+from gateway.policy.plans import reserved
 from gateway.policy.replays import Order
 from gateway.policy.windows import window_open
 from gateway.ports import Ambient
@@ -36,6 +38,7 @@ class Wish:
     by: str
     deadline: str | None = None
     patch: Steps | None = None
+    override: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class Looked:
     """None where nothing is done."""
     call: ToolCall | None
     """As it would be taken in now."""
+    costs: dict[str, int] | None = None
+    """What it takes of weighted limits."""
 
     def item(self) -> ReplayItem:
         """Return it as a replay keeps it."""
@@ -64,6 +69,7 @@ class Looked:
             tool=record.operation.tool,
             lane=self.call.lane if self.call else None,
             fingerprint=record.grouping.fingerprint,
+            costs=self.costs,
         )
 
 
@@ -106,7 +112,21 @@ class Cases:
         found = self._taken_in(order)
         if isinstance(found, str):
             return self._hindered(record, state, case, found)
-        return Looked(record=record, state=state, verdict=verdict, order=order, call=found)
+        operation = self._parts.catalog().operation(found.tool)
+        costs = reserved(operation, found.arguments) if operation else None
+        return Looked(record=record, state=state, verdict=verdict, order=order, call=found, costs=costs)
+
+    async def changes(self, letter: str, steps: Steps) -> list[Difference]:
+        """Return what a patch changes of a letter's arguments; nothing where that cannot be told any more."""
+        record = await self._parts.index.record(letter)
+        return [] if record is None else await asyncio.to_thread(self._changes, record, steps)
+
+    def _changes(self, record: DeadLetter, steps: Steps) -> list[Difference]:
+        try:
+            before = opening.arguments(record, self._parts.unseal)
+            return differences(before, patch.apply(before, steps))
+        except (UnsealError, patch.Unpatchable, msgspec.MsgspecError):
+            return []
 
     def _hindered(self, record: DeadLetter, state: LetterState, case: Case, obstacle: str) -> Looked:
         verdict = judge(replace(case, obstacle=obstacle))
@@ -124,6 +144,7 @@ class Cases:
             window_open=window_open(operation, state.first_us if state else 0, now_us),
             generation=record.lifecycle.generation,
             patched=wish.patch is not None,
+            overridden=wish.override is not None,
             answered=opening.answered(record),
         )
 
@@ -152,6 +173,7 @@ class Cases:
             patched=wish.patch is not None,
             ran=opening.answer(record, unseal) if ran else None,
             deadline=wish.deadline,
+            override=wish.override if exhausted(record.lifecycle.generation) else None,
         )
 
     def _taken_in(self, order: Order) -> ToolCall | str:

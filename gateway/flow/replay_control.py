@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from dlq.difference import Difference
+from dlq.keys import UnsealError
 from dlq.redaction import Sealer
 from dlq.replay import Action
 from gateway.flow.refusals import Conflict, Nowhere, Unfit
@@ -49,6 +51,8 @@ class Asked:
     stop_after: int = 3
     deadline: str | None = None
     patch: Steps | None = None
+    override: str | None = None
+    """Why letters that were replayed often enough are replayed once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,8 @@ class Replay:
     progress: dict[str, Progress]
     lanes: list[LaneState]
     """Of the calls that it makes, as they are now."""
+    changes: list[Difference]
+    """What its patch changes, in clear: not for everybody's eyes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +93,7 @@ class ReplayControl:
         _check(asked)
         letters = await self._selected(asked)
         replay = self._parts.ambient.new_id()
-        wish = Wish(replay=replay, by=by, deadline=asked.deadline, patch=asked.patch)
+        wish = Wish(replay=replay, by=by, deadline=asked.deadline, patch=asked.patch, override=asked.override)
         items: list[ReplayItem] = []
         for at in range(0, len(letters), TOGETHER):
             some = letters[at : at + TOGETHER]
@@ -173,6 +179,7 @@ class ReplayControl:
             stop_after=asked.stop_after,
             deadline=asked.deadline,
             patch=sealed,
+            override=asked.override,
         )
 
     async def _whole(self, plan: ReplayPlan) -> Replay:
@@ -180,7 +187,15 @@ class ReplayControl:
         progress = await self._parts.store.progress(plan.id)
         lanes = sorted({item.lane for item in items if item.lane is not None})[:PAGE]
         states = (await self._parts.survey(lanes))[1] if lanes else []
-        return Replay(plan=plan, items=items, progress=progress, lanes=states)
+        changes = await self._changes(plan, items)
+        return Replay(plan=plan, items=items, progress=progress, lanes=states, changes=changes)
+
+    async def _changes(self, plan: ReplayPlan, items: list[ReplayItem]) -> list[Difference]:
+        try:
+            steps = opened_patch(plan, self._parts.seal)
+        except UnsealError:
+            return []
+        return await self._parts.cases.changes(items[0].letter, steps) if steps is not None and items else []
 
 
 def opened_patch(plan: ReplayPlan, seal: Sealer) -> Steps | None:
@@ -199,6 +214,8 @@ def _check(asked: Asked) -> None:
         raise Unfit("/ids", f"1 to {MOST_LETTERS} ids")
     if asked.patch is not None and (asked.ids is None or len(asked.ids) != 1):
         raise Unfit("/patch", "one letter at a time is changed: name its id")
+    if asked.override is not None and not 0 < len(asked.override.strip()) <= MOST_REASON:
+        raise Unfit("/override", f"a reason has 1 to {MOST_REASON} characters")
     if asked.canary is not None and asked.canary < 0:
         raise Unfit("/canary", "a canary is 0 or more letters")
     if not 0 < asked.share <= 1:

@@ -98,7 +98,7 @@ class ReplayRunner:
         except UnsealError as error:
             await self._end(plan, ReplayState.STOPPED, str(error))
             return
-        wish = Wish(replay=plan.id, by=plan.by, deadline=plan.deadline, patch=patch)
+        wish = Wish(replay=plan.id, by=plan.by, deadline=plan.deadline, patch=patch, override=plan.override)
         for item in chosen:
             if not self._affords(plan, item):
                 continue

@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 
+from connectors.declared import Operation
+from dlq.difference import Difference, shapes
 from dlq.replay import Action
 from gateway.flow.holds import told
 from gateway.flow.replay_control import Replay
+from gateway.policy.replay_steps import pace
 from gateway.ports import LaneState
 from schemas.moment import moment, stamp
 from schemas.replay import Progress, ReplayItem, ReplayPlan, ReplayState
@@ -32,6 +35,26 @@ class ActionView(msgspec.Struct, frozen=True, kw_only=True):
     examples: list[str]
 
 
+class ReplayLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """What the calls of a lane take of one of its limits."""
+
+    limit: str
+    most: str
+    """As it is declared."""
+    takes: int
+    used: int | None
+    """Of it now, by whomever; null where nobody has called yet."""
+
+
+class ChangeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One place that a patch changes; of its values the kind and size, or, opened, the values."""
+
+    pointer: str
+    change: str
+    before: Any
+    after: Any
+
+
 class ReplayLane(msgspec.Struct, frozen=True, kw_only=True):
     """One lane that the calls go through, as it is now."""
 
@@ -41,6 +64,7 @@ class ReplayLane(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     held: str | None
     eta_s: float
+    limits: list[ReplayLimit]
 
 
 class ReplayLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +101,11 @@ class ReplayView(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     selection: Any
     patched: bool
+    override: str | None
     total: int
     calls: int
     revalidations: int
+    read_backs: int
     excluded: int
     canary: int
     share: float
@@ -87,15 +113,16 @@ class ReplayView(msgspec.Struct, frozen=True, kw_only=True):
     deadline: str | None
     eta_s: float
     actions: list[ActionView]
+    changes: list[ChangeView]
     lanes: list[ReplayLane]
     progress: dict[str, int]
     letters: list[ReplayLetter]
 
 
-def view(one: Replay, pace: Callable[[str, float], float]) -> ReplayView:
-    """Render one; `pace` gives the letters a second of a tool at a share."""
+def view(one: Replay, operation: Callable[[str], Operation | None], *, opened: bool = False) -> ReplayView:
+    """Render one; `operation` finds what is declared of a tool; `opened` shows what a patch changes in clear."""
     plan, actions = one.plan, Counter(item.action for item in one.items)
-    lanes = _lanes(one, pace)
+    lanes = _lanes(one, operation)
     return ReplayView(
         replay=plan.id,
         state=plan.state,
@@ -105,9 +132,11 @@ def view(one: Replay, pace: Callable[[str, float], float]) -> ReplayView:
         why=plan.why,
         selection=json.loads(plan.selection or "null"),
         patched=plan.patch is not None,
+        override=plan.override,
         total=len(one.items),
         calls=actions[Action.CALL],
         revalidations=actions[Action.REVALIDATE],
+        read_backs=actions[Action.READ_BACK],
         excluded=actions[Action.EXCLUDED],
         canary=plan.canary,
         share=plan.share,
@@ -115,6 +144,7 @@ def view(one: Replay, pace: Callable[[str, float], float]) -> ReplayView:
         deadline=plan.deadline,
         eta_s=max((lane.eta_s for lane in lanes), default=0.0),
         actions=_actions(one.items),
+        changes=[_change(change if opened else shapes(change)) for change in one.changes],
         lanes=lanes,
         progress=sums(one.items, one.progress),
         letters=[_letter(item, one.progress.get(item.letter)) for item in one.items[:MOST_SHOWN]],
@@ -161,21 +191,38 @@ def _actions(items: list[ReplayItem]) -> list[ActionView]:
     return sorted(shown, key=lambda one: (one.action, -one.letters))
 
 
-def _lanes(one: Replay, pace: Callable[[str, float], float]) -> list[ReplayLane]:
+def _lanes(one: Replay, operation: Callable[[str], Operation | None]) -> list[ReplayLane]:
     left = [item for item in one.items if item.action != Action.EXCLUDED and item.letter not in one.progress]
-    counted, tools = Counter(item.lane for item in left), {item.lane: item.tool or "" for item in one.items}
-    return [_lane(state, counted[state.lane], pace(tools[state.lane], one.plan.share)) for state in one.lanes]
+    tools = {item.lane: item.tool or "" for item in one.items}
+    found = ((state, operation(tools[state.lane])) for state in one.lanes)
+    return [_lane(state, declared, left, one.plan.share) for state, declared in found]
 
 
-def _lane(state: LaneState, letters: int, per_s: float) -> ReplayLane:
+def _lane(state: LaneState, declared: Operation | None, left: list[ReplayItem], share: float) -> ReplayLane:
+    mine, per_s = [item for item in left if item.lane == state.lane], pace(declared, share)
+    sent = [item for item in mine if item.action != Action.REVALIDATE]
+    used = {budget.name: budget.used for budget in state.budgets}
     return ReplayLane(
         lane=state.lane,
-        letters=letters,
+        letters=len(mine),
         pace_per_s=round(per_s, 3),
         waiting=state.waiting,
         held=told(state.held) if state.held else None,
-        eta_s=round(letters / per_s, 1),
+        eta_s=round(len(mine) / per_s, 1),
+        limits=[
+            ReplayLimit(
+                limit=use.limit.name,
+                most=use.limit.text,
+                takes=sum((item.costs or {}).get(use.limit.name, use.cost) for item in sent),
+                used=used.get(use.limit.name),
+            )
+            for use in (declared.uses if declared else ())
+        ],
     )
+
+
+def _change(one: Difference) -> ChangeView:
+    return ChangeView(pointer=one.pointer, change=one.change, before=one.before, after=one.after)
 
 
 def _letter(item: ReplayItem, progress: Progress | None) -> ReplayLetter:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec import UNSET
+
 from dlq.evidence import action
 from dlq.grouping import fingerprint
 from gateway.policy.admission import Incoming, Refuse
@@ -22,8 +24,8 @@ from schemas.tool_call import ToolCall
 ECHOED = 512
 """Characters of a refused event's own words that are told again; the rest would be kept in several places."""
 
-ACCEPTED, HELD, REVIEWED, ATTEMPTED, SETTLED = (
-    f"tool.call.{verb}" for verb in ("accepted", "held", "reviewed", "attempted", "settled")
+ACCEPTED, HELD, REVIEWED, ATTEMPTED, READ_BACK, SETTLED = (
+    f"tool.call.{verb}" for verb in ("accepted", "held", "reviewed", "attempted", "read_back", "settled")
 )
 
 
@@ -112,6 +114,7 @@ def result(finished: Finished) -> CallResult:
         replay_of=call.replay_of,
         summary=_summary(finished, told),
         error=None if failure is None else _error(finished, failure),
+        evidence=UNSET if not outcome.read_back or finished.effect is Effect.UNKNOWN else "read_back",
     )
 
 
@@ -130,6 +133,8 @@ def fingerprint_of(finished: Finished) -> str:
 def _summary(finished: Finished, told: str | None) -> str:
     if only_judged(finished.call) and finished.failure is None:
         return "Its answer was judged again and delivered; nothing was sent."
+    if finished.outcome.read_back and finished.failure is None:
+        return finished.outcome.message
     return summarise(Story(finished.state, finished.tries, finished.effect), finished.attempts[:-1], told)
 
 

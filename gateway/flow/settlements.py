@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.flow import letter_moves, reports
+from gateway.flow import letter_moves, reports, stored_calls
 from gateway.flow.reports import Finished
 from gateway.policy.disposition import End, RetryAt
 from gateway.policy.plans import WEIGHTS, flow_of
-from gateway.ports import Claim, Lesson, Settlement, Slots
+from gateway.ports import Claim, Lesson, Settlement, Slots, Way
 from schemas.codec import encode
+from schemas.effect import Effect
 from schemas.lifecycle import CallState, move
 from schemas.moment import moment, stamp
 from schemas.outcome import Attempt, Outcome
@@ -129,6 +130,24 @@ def deferral(tried: Tried, retry: RetryAt) -> Settlement:
     )
 
 
+def detour(tried: Tried, due_us: int, way: Way, note: str) -> Settlement:
+    """Send a call whose effect nobody knows to the lane of a read, and tell what was seen there so far."""
+    settlement = deferral(tried, RetryAt(due_us, Effect.UNKNOWN))
+    if tried.tried or not note:
+        return msgspec.structs.replace(settlement, way=way)
+    seq, now = settlement.seq + 1, moment(tried.started_us)
+    seen = {"tool": stored_calls.tool_of(way.lane), "detail": note, "looks": way.doubt.looks if way.doubt else 0}
+    facts = {
+        "state": settlement.state,
+        "effect": Effect.UNKNOWN,
+        "attempts": tried.tries,
+        "read_back": seen,
+        "due": stamp(moment(due_us)),
+    }
+    event = reports.lifecycle(tried.call, reports.READ_BACK, seq, now, facts)
+    return msgspec.structs.replace(settlement, way=way, seq=seq, events=[event])
+
+
 def finished(tried: Tried, end: End, letter: str | None) -> Finished:
     """Gather a call's end; `letter` is the id of its letter, if it leaves one."""
     return Finished(
@@ -148,7 +167,13 @@ def ending(tried: Tried, over: Finished, letter: str | None, now_us: int) -> Set
     """End a call; `letter` is the rendered one. How long its answer and key are kept is for the caller to fill in."""
     ended, now = reports.result(over), moment(now_us)
     seq = tried.claim.run.seq + 1 + tried.tried
-    facts = {"state": ended.state, "effect": ended.effect, "attempts": ended.attempts, "error": ended.error}
+    facts = {
+        "state": ended.state,
+        "effect": ended.effect,
+        "evidence": ended.evidence or None,
+        "attempts": ended.attempts,
+        "error": ended.error,
+    }
     events = [_attempted(tried, over.attempts[-1], seq - 1, None)] if tried.tried else []
     untried = tried.tries == tried.crashes == 0
     return Settlement(

@@ -28,10 +28,10 @@ def read(call: str, held: Claim | Live, op_class: OperationClass) -> tuple[ToolC
 def _stand_in(call: str, held: Claim | Live, op_class: OperationClass) -> ToolCall:
     """Return a call whose arguments are the bytes as they were found: its letter seals them, and nobody sends them."""
     run = held.run
-    connector, connection, _ = run.lane.split("|", 2)
+    connector, connection, _ = run.home.split("|", 2)
     return ToolCall(
         id=call,
-        tool=tool_of(run.lane),
+        tool=tool_of(run.home),
         connector=connector,
         connection=None if connection == "-" else connection,
         op_class=op_class,

@@ -43,6 +43,8 @@ class Order:
     patched: bool
     ran: Ran | None
     deadline: str | None = None
+    override: str | None = None
+    """Why it is replayed although it was often enough."""
 
 
 def incoming(order: Order, *, call: str, now: datetime, traceparent: str) -> Incoming:
@@ -72,6 +74,7 @@ def of_letter(call: ToolCall, order: Order) -> ToolCall:
         first_us=order.first_us,
         patched=order.patched,
         ran=order.ran,
+        override=order.override,
     )
     return msgspec.structs.replace(
         call,

@@ -8,6 +8,7 @@ _SAID = {
     "tool.call.held": "Held back: {reason}.",
     "tool.call.reviewed": "{decision} by {who}{because}.",
     "contract.finding": "Its answer differs from the contract: {sentence}",
+    "tool.call.read_back": "Asked the vendor whether it ran: {detail}.",
     "letter.changed": "Its letter is {status} now{by}{because}.",
 }
 _EFFECTS = {"not_executed": "it did not run", "executed": "it ran", "unknown": "whether it ran is not known"}
@@ -26,6 +27,7 @@ def sentence(kind: str, data: Mapping[str, Any]) -> str:
         "as_class": f" as {data['class']}" if data.get("class") else "",
         "lineage": _lineage(data),
         "reason": data.get("reason") or "for a reason that was not told",
+        "detail": (data.get("read_back") or {}).get("detail") or "nothing yet",
         "sentence": data.get("sentence") or "",
         "status": str(data.get("status")).replace("_", " "),
         "by": f", by {data['by']}" if data.get("by") else "",

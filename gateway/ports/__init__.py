@@ -19,7 +19,21 @@ from gateway.ports.admission import (
     Seen,
 )
 from gateway.ports.ambient import Ambient
-from gateway.ports.claims import Claim, Claims, Lesson, Mark, Need, Permit, Plan, Run, Settled, Settlement, Slots
+from gateway.ports.claims import (
+    Claim,
+    Claims,
+    Doubt,
+    Lesson,
+    Mark,
+    Need,
+    Permit,
+    Plan,
+    Run,
+    Settled,
+    Settlement,
+    Slots,
+    Way,
+)
 from gateway.ports.load import Closing, Gauges, Load
 from gateway.ports.queues import DeliveryQueue, IntakeQueue, StatusQueue
 from gateway.ports.views import Budget, Ended, Held, Known, LaneState, Live
@@ -36,6 +50,7 @@ __all__ = [
     "Closing",
     "Conflict",
     "DeliveryQueue",
+    "Doubt",
     "Duplicate",
     "Ended",
     "Flooded",
@@ -62,4 +77,5 @@ __all__ = [
     "Settlement",
     "Slots",
     "StatusQueue",
+    "Way",
 ]

@@ -63,6 +63,35 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How long until what is left is reset."""
 
 
+class Doubt(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that nobody knows the effect of, and that waits in the lane of a read to find out."""
+
+    since_us: int
+    """When its request was last under way, by the clock of the queue; 0: now."""
+    looks: int = 0
+    """How often the vendor was asked."""
+    failed: int = 0
+    """Of these, how often its answer proved nothing."""
+    absent: int = 0
+    """How often in a row it had no such thing."""
+    lane: str
+    """Its own lane, and what it takes there."""
+    timeout_us: int
+    deadline_us: int
+    costs: dict[str, int] | None = None
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a deferred call waits from now on: in the lane of a read, or in its own again."""
+
+    lane: str
+    timeout_us: int
+    deadline_us: int
+    costs: dict[str, int] | None = None
+    doubt: Doubt | None = None
+    """None: it goes back to its own lane, and the doubt is over."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """The changing part of a call, as the scripts keep it; what `enqueue` does not write is as it is when nothing has happened yet."""
 
@@ -89,6 +118,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """The fence under which its slots were taken."""
     permits: list[Permit] | None = None
     review: Review | None = None
+    doubt: Doubt | None = None
+
+    @property
+    def home(self) -> str:
+        """Its own lane, wherever it waits."""
+        return self.lane if self.doubt is None else self.doubt.lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +179,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     crashes: int | None = None
     effect: Effect | None = None
     first_us: int | None = None
+    way: Way | None = None
+    """With a deferral: it goes on in another lane."""
     flow: str | None = None
     """Whose turn a call that was never tried has kept; it gets it back."""
     weight: int | None = None

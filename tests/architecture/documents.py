@@ -97,6 +97,8 @@ def metrics() -> str:
 
 def guards() -> str:
     """Render what can be declared and is not built."""
+    if not UNBUILT:
+        return "Whatever a manifest may declare acts."
     now = {".".join(part for part in row.path if part not in {"*", "defaults", "operations"}): row for row in UNBUILT}
     rows = ([f"`{key}`" if row.only is None else f"`{key}: {_word(row.only)}`", row.now] for key, row in now.items())
     return table(("declared in a manifest", "what happens in this version"), rows)

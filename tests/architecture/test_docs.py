@@ -8,6 +8,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -22,7 +23,7 @@ from gateway.entrypoints.cli import client
 from gateway.flow import reports, settlements
 from gateway.policy.admission import Incoming, Refuse
 from gateway.policy.disposition import End, RetryAt
-from gateway.ports import Claim, Run
+from gateway.ports import Claim, Run, Way
 from gateway.settings import Settings
 from schemas.effect import Effect, OperationClass
 from schemas.failure import Failure
@@ -140,10 +141,12 @@ def told() -> Iterator[tuple[str, set[str]]]:
     tried = settlements.Tried(claim=claim(), call=call, outcome=outcome, started_us=0, worker="w", tried=True)
     end = End(CallState.ESCALATED, Effect.UNKNOWN, "in_doubt", Failure.SEND_RESET)
     over = settlements.finished(tried, end, "letter")
+    way = Way(lane="crm|-|contacts.get", timeout_us=1, deadline_us=1)
     for event in (
         reports.accepted(call, NOW, reviewed=False),
         *settlements.ending(tried, over, None, 0).events,
         *settlements.deferral(tried, RetryAt(1, Effect.UNKNOWN)).events,
+        *settlements.detour(replace(tried, tried=False), 1, way, "nothing there yet").events,
     ):
         yield fields(event)
 
@@ -160,7 +163,7 @@ def test_every_lifecycle_event_has_the_fields_that_are_told() -> None:
     for kind, given in told():
         seen.add(kind)
         assert given == common | first_column(section(document, f"`{kind}`")), kind
-    assert seen == set(re.findall(r"^### `([a-z.]+)`", document, re.MULTILINE))
+    assert seen == set(re.findall(r"^### `([a-z_.]+)`", document, re.MULTILINE))
 
 
 def test_a_refused_event_has_the_fields_that_are_told() -> None:

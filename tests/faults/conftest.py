@@ -35,7 +35,7 @@ class Workers:
     def __init__(self, redis_url: str, folder: Path, vendor_url: str) -> None:
         connectors = folder / "connectors.d"
         connectors.mkdir()
-        text = manifest(vendor_url).replace("timeout: 2s", "timeout: 1s")
+        text = manifest(vendor_url).replace("timeout: 2s", "timeout: 1s").replace("settle: 30s", "settle: 400ms")
         (connectors / "crm.yaml").write_text(text, encoding="utf-8")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
         places = {

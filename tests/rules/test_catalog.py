@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from connectors.catalog import Agent, Catalog, Connection, Loaded, Operation, Unknown, load
-from connectors.manifest.build_state import UNBUILT
+from connectors.manifest.build_state import UNBUILT, Unbuilt
 from connectors.manifest.explain import explain
 from connectors.manifest.json_schema import json_schema
 from schemas.effect import OperationClass
@@ -127,18 +127,18 @@ def test_an_operation_inherits_what_it_does_not_say(tmp_path: Path) -> None:
     assert create.title == "Create a contact"
 
 
-def test_what_is_declared_but_not_built_is_named_with_its_place(tmp_path: Path) -> None:
+def test_what_a_manifest_would_rather_say_is_named_with_its_place(tmp_path: Path) -> None:
     result = loaded(tmp_path, EXAMPLE)
     assert result.errors == ()
-    told = [(problem.line, problem.message.split(" in this version")[0]) for problem in result.problems]
+    told = [(problem.line, problem.message.split(": only")[0]) for problem in result.problems]
     assert told == [
         (30, "tokens: input does not require '/max_tokens', and a call without it is rejected"),
-        (37, "the read-back is not asked"),
+        (37, "readback: without idempotency the vendor is never told the key"),
     ]
     assert str(result.problems[1]).startswith(f"{tmp_path / '0.yaml'}:37:")
 
 
-@pytest.mark.parametrize("row", UNBUILT, ids=lambda row: ".".join(row.path))
+@pytest.mark.parametrize("row", [*UNBUILT, Unbuilt(("operations", "*", "readback"), "as an example")], ids=str)
 def test_every_row_of_the_build_state_is_a_key_that_a_connector_may_have(row: Any) -> None:
     schema = json_schema()
     here = schema["$defs"]["ConnectorManifest"]

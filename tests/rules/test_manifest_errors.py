@@ -110,6 +110,17 @@ ADDED = [
         "must be of class safe",
     ),
     (
+        "    class: verifiable\n    readback: {operation: contacts.get, match: {path: /items, where: {/ref: x}}}\n",
+        "15:63",
+        "nothing in where tells one call from another: name an argument, such as {ref}",
+    ),
+    (
+        ("    input: {additionalProperties: false, properties: {ref: {}}}\n    class: verifiable\n"
+        '    readback: {operation: contacts.get, match: {path: "", where: {/ref: "{reff}"}}}\n'),
+        "16:73",
+        "{reff} is not among the properties that input allows (did you mean 'ref'?)",
+    ),
+    (
         "    class: verifiable\n    readback: {operation: contacts.get, match: {path: items, where: {/ref: x}}}\n",
         "15:55",
         "must be a JSON pointer",

@@ -48,6 +48,8 @@ def test_only_what_cannot_be_a_second_effect_is_called(
     repeatable = {before, now} <= REPEATABLE and window
     if effect is Effect.EXECUTED:
         assert verdict.action is (Action.REVALIDATE if answered else Action.EXCLUDED)
+    elif effect is Effect.UNKNOWN and before is now is OperationClass.VERIFIABLE:
+        assert verdict.action is Action.READ_BACK
     elif effect is Effect.UNKNOWN:
         assert verdict.action is (Action.CALL if repeatable else Action.EXCLUDED)
     else:

@@ -22,7 +22,8 @@ def declared(vendor: VendorProcess, folder: Path, change: Callable[[str], str] =
     text = text.replace("failure_rate: 50%", "failure_rate: 100%").replace(
         "retry: {max_attempts: 1}}", "retry: {max_attempts: 1}, breaker: {min_calls: 1000, consecutive: 1000}}"
     )
-    return change(text) + people(
+    text = change(text).replace("settle: 30s", "settle: 40ms")
+    return text + people(
         folder,
         {"one": "crm.*", "other": "crm.*"},
         {WHO: "operator", "second": "operator", "guest": "viewer", "third": "approver", "boss": "operator, approver"},

@@ -67,7 +67,8 @@ async def test_what_happened_is_listed_by_every_filter_and_an_agent_sees_its_own
 ) -> None:
     first = await run(gateway, "one", session="run-1", confidence=0.3)
     second = await run(gateway, "two", session="run-2", confidence=0.9)
-    vendor.script("*", Behaviour(do=Kind.RESET, forever=True))
+    vendor.script("orders.create", Behaviour(do=Kind.RESET, forever=True))
+    vendor.script("orders.list", Behaviour(do=Kind.STATUS, status=403, forever=True))
     lost = await run(
         gateway, "one", tool="crm.orders.create", arguments={"ref": "o-1", "item": "book"}, session="run-1"
     )

@@ -4,17 +4,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+import structlog
 from litestar import Request, get, post
 from litestar.params import FromPath
 
 from gateway.entrypoints.api import auth, described, reading
 from gateway.entrypoints.api.dead_letters import FIELDS, asked, of_letters
 from gateway.entrypoints.api.parts import ApiParts, parts_of
+from gateway.entrypoints.api.problems import ProblemError
 from gateway.flow.refusals import Unfit
 from gateway.flow.replay_control import Asked, Replay
 from gateway.flow.replay_view import ReplayBrief, ReplayView, brief, view
-from gateway.policy.replay_steps import pace
 from schemas.codec import encode
+
+log = structlog.get_logger()
 
 Http = Request[Any, Any, Any]
 
@@ -39,6 +42,8 @@ class ReplayBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Latest start of its calls, RFC 3339."""
     patch: list[dict[str, Any]] | None = None
     """A JSON Patch (RFC 6902) of the arguments of one letter."""
+    override: str | None = None
+    """Why letters that were replayed as often as they may be are replayed once more."""
 
 
 class SteerBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,10 +91,16 @@ async def ls(request: Http) -> ReplaysView:
     responses=described.LANE,
 )
 async def show(request: Http, replay: FromPath[str]) -> ReplayView:
-    """Look at a plan and at how far it is."""
-    parts = parts_of(request)
+    """Look at a plan and at how far it is; `?open=true` shows what a patch changes in clear, to who may change things."""
+    parts, caller = parts_of(request), auth.caller_of(request)
+    opened = request.query_params.get("open") == "true"
+    if opened and not caller.may_change:
+        raise ProblemError(auth.needs_role(f'"{caller.agent}" may not open what is sealed'))
     with of_letters(LOOK):
-        return _view(parts, await parts.replays.show(replay))
+        shown = await parts.replays.show(replay)
+    if opened and shown.changes:
+        log.warning("replay.opened", replay=shown.plan.id, who=caller.agent)
+    return _view(parts, shown, opened=opened)
 
 
 def _steering(verb: str, summary: str) -> Any:
@@ -145,9 +156,9 @@ def _asked(body: ReplayBody, request: Http) -> Asked:
         stop_after=body.stop_after,
         deadline=body.deadline,
         patch=body.patch,
+        override=body.override,
     )
 
 
-def _view(parts: ApiParts, one: Replay) -> ReplayView:
-    catalog = parts.catalog()
-    return view(one, lambda tool, share: pace(catalog.operation(tool), share))
+def _view(parts: ApiParts, one: Replay, *, opened: bool = False) -> ReplayView:
+    return view(one, parts.catalog().operation, opened=opened)

@@ -58,7 +58,7 @@ def ls(connectors: options.Connectors = None, output: options.Output = None) -> 
 def lint(paths: Paths = None, output: options.Output = None) -> None:
     """Check manifests.
 
-    Tells errors as file:line:col, and which declared guards are not built in this version. Exit 1 on errors.
+    Tells errors as file:line:col, and what is declared but would not act as a warning. Exit 1 on errors.
 
     \b
     Examples:

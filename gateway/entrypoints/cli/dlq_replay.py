@@ -31,6 +31,12 @@ StopAfter = Annotated[int, typer.Option("--stop-after", help="Stop when the same
 PatchFile = Annotated[
     Path | None, typer.Option("--patch", metavar="FILE", help="A JSON Patch of one letter's arguments.")
 ]
+Override = Annotated[
+    str | None,
+    typer.Option(
+        "--override", metavar="REASON", help="Also what was replayed as often as it may be; the reason is kept."
+    ),
+]
 Letter = Annotated[str, typer.Argument(help="The letter's id.", metavar="LETTER")]
 
 LOOK_EVERY_S = 0.5
@@ -50,6 +56,7 @@ def replay(
     group: Group = None,
     where: Where = None,
     patch: PatchFile = None,
+    override: Override = None,
     dry_run: DryRun = False,
     canary: Canary = None,
     share: Share = 0.5,
@@ -66,7 +73,7 @@ def replay(
       sluice dlq replay --group v1:9f2c51d0a7b3e846 --dry-run
       sluice dlq replay --where tool=crm.contacts.create --where effect=not_executed --canary 5 --yes
     """
-    how = {"canary": canary, "share": share, "stop_after": stop_after}
+    how = {"canary": canary, "share": share, "stop_after": stop_after, "override": override}
     body = {**_selection(ids, group, where), **{name: value for name, value in how.items() if value is not None}}
     if patch is not None:
         body["patch"] = _read(patch)
@@ -124,6 +131,8 @@ def _ask(plan: dict[str, Any]) -> None:
         stop(Exit.USAGE, "Nobody can be asked here: say --yes, or --dry-run.", f"sluice replays show {plan['replay']}")
     for one in plan["actions"]:
         say(f"  {one['letters']} × {one['action']}: {one['reason']}")
+    for one in plan["changes"]:
+        say(f"  {one['change']} {one['pointer'] or '(all)'}: {_change(one)}")
     say(f"About {span(plan['eta_s'])} at the pace of its lanes.")
     typer.confirm("Replay?", abort=True, err=True)
 
@@ -172,24 +181,33 @@ def show(plan: dict[str, Any], output: Format | None) -> None:
         return
     facts = {name: plan[name] for name in ("replay", "state", "by", "why", "total")}
     rows = {f"{one['letters']} × {one['action']}": _why(one) for one in plan["actions"]}
+    changes = {f"{one['change']} {one['pointer'] or '(all)'}": _change(one) for one in plan["changes"]}
     lanes = {f"lane {one['lane']}": _lane(one) for one in plan["lanes"]}
     how = {
         "canary": plan["canary"],
         "share": plan["share"],
         "estimate": span(plan["eta_s"]),
         "progress": progress(plan),
-    }
-    show_one(plan, output, table={**facts, **rows, **lanes, **how})
+    } | ({"override": plan["override"]} if plan["override"] else {})
+    show_one(plan, output, table={**facts, **rows, **changes, **lanes, **how})
 
 
 def _why(one: dict[str, Any]) -> str:
     return f"{one['tool'] or '-'}, {one['effect']}: {one['reason']}" + (f"\nnext: {one['next']}" if one["next"] else "")
 
 
+def _change(one: dict[str, Any]) -> str:
+    sides = {"added": ("after",), "removed": ("before",)}.get(one["change"], ("before", "after"))
+    return " → ".join(one[side] if isinstance(one[side], str) else json.dumps(one[side]) for side in sides)
+
+
 def _lane(one: dict[str, Any]) -> str:
-    return f"{one['letters']} at {one['pace_per_s']:g}/s, {one['waiting']} waiting" + (
-        f"; {one['held']}" if one["held"] else ""
-    )
+    costs = [
+        f"takes {limit['takes']} of {limit['limit']} ({limit['most']}, {limit['used'] or 0} used)"
+        for limit in one["limits"]
+    ]
+    parts = [f"{one['letters']} at {one['pace_per_s']:g}/s, {one['waiting']} waiting", *costs]
+    return "; ".join([*parts, one["held"]] if one["held"] else parts)
 
 
 def _selection(ids: list[str] | None, group: str | None, where: list[str] | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from gateway.entrypoints.cli.output import Format, chosen, show_rows
 
 Replay = Annotated[str, typer.Argument(help="The replay's id.", metavar="REPLAY")]
 Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with it.")]
+Opened = Annotated[bool, typer.Option("--open", help="Show what a patch changes in clear; it is noted who looked.")]
 
 COLUMNS = ("REPLAY", "STATE", "BY", "SELECTION", "PROGRESS")
 WIDE = 40
@@ -39,16 +40,18 @@ def ls(output: options.Output = None) -> None:
     show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
 
 
-def show(replay: Replay, output: options.Output = None) -> None:
-    """Show one: what is done with which letters and why, and how far it is.
+def show(replay: Replay, opened: Opened = False, output: options.Output = None) -> None:
+    """Show one: what is done with which letters and why, what a patch changes, and how far it is.
 
     \b
     Examples:
       sluice replays show 01JCW3H5N0000000000000000A
+      sluice replays show 01JCW3H5N0000000000000000A --open
     """
     from gateway.entrypoints.cli import client  # noqa: PLC0415
 
-    _, answer = client.ask("GET", f"/v1/replays/{quote(replay, safe='')}")
+    query = "?open=true" if opened else ""
+    _, answer = client.ask("GET", f"/v1/replays/{quote(replay, safe='')}{query}")
     dlq_replay.show(answer, output)
 
 

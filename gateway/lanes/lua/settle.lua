@@ -9,10 +9,11 @@
 -- KEYS[3] events   stream  lifecycle events
 -- KEYS[4] letters  stream  dead letters
 -- ARGV[1] items    msgpack list of {id, fence, state, seq, events, attempts_json, answer_ttl_s, scope_ttl_s, result?, letter?, opens?, moves?,
---                  slots, costs?, lessons?, due_us?, attempts?, tries?, crashes?, effect?, first_us?, flow?, weight?}; a scope_ttl_s of 0
+--                  slots, costs?, lessons?, due_us?, attempts?, tries?, crashes?, effect?, first_us?, way?, flow?, weight?}; a scope_ttl_s of 0
 --                  keeps scope and answer (its letter is open), due_us marks a deferral, slots says what became of the request: see `release`;
 --                  flow and weight are those of a call that was never tried; opens is
---                  how its letter stands, moves what becomes of the letter that it replays
+--                  how its letter stands, moves what becomes of the letter that it replays; way says in which lane a deferred call goes on,
+--                  and what it takes there: the way to a read that tells whether it ran, and back
 -- RETURN  {now_us, next_due_us or -1, list of "settled" | "stale" | "gone"}
 local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
@@ -89,7 +90,17 @@ local function finish(item, run)
   redis.call('PUBLISH', shard .. ':settled', item.id)
 end
 
+-- In the other lane it counts and stands like one of its own; its tag there is that of the call that is served next.
+local function redirect(run, way)
+  if redis.call('HINCRBY', shard .. ':held', run.lane, -1) <= 0 then forget(run.lane) end
+  redis.call('HINCRBY', shard .. ':held', way.lane, 1)
+  run.lane, run.timeout_us, run.deadline_us, run.costs, run.doubt = way.lane, way.timeout_us, way.deadline_us, way.costs, way.doubt
+  if run.doubt and run.doubt.since_us == 0 then run.doubt.since_us = now end
+  run.tag = tonumber(redis.call('HGET', shard .. ':virtual', run.lane) or '0')
+end
+
 local function defer(item, run)
+  if item.way then redirect(run, item.way) end
   run.state, run.seq, run.history, run.since = item.state, item.seq, item.attempts_json, now
   run.attempts, run.tries, run.crashes = item.attempts, item.tries, item.crashes
   run.effect, run.first_us = item.effect, item.first_us
