@@ -23,7 +23,13 @@ def demo(folder: Path, *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=_listens,  # noqa: PLW1509 - this process has one thread
     )  # fmt: skip
+
+
+def _listens() -> None:
+    """Hear Ctrl-C, also where the tests run in the background of a script, which ignores it and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def still_there(group: int) -> bool:
