@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.embedded_redis import EmbeddedRedis
-from gateway.entrypoints import bus
+from gateway.entrypoints.bus import on_redis
 from gateway.flow import recall
 from gateway.journal_role import outlasts_keys
 from gateway.lanes.connect import connect
@@ -31,13 +31,14 @@ pytestmark = pytest.mark.wire
 TOPICS = ("tool-events", "tool-results", "dead-letters")
 DAY_S = 86_400
 ORDER = {"ref": "o-1", "item": "book"}
+SENT = {"ref": "m-1", "text": "hello"}
 KEY = "step-1"
 
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Come back to what waits for the journal without the patience of a real outage."""
-    monkeypatch.setattr(bus, "FORGOTTEN_MS", 200)
+    monkeypatch.setattr(on_redis, "FORGOTTEN_MS", 200)
     monkeypatch.setattr(recall, "REST_S", 0.1)
 
 
@@ -209,7 +210,7 @@ async def test_what_the_journal_does_not_keep_whole_and_what_has_an_open_letter_
         assert await ttl_of(redis, large) > DAY_S - 60
     async with served(redis_url, tmp_path / "data", manifest(vendor.url), journals=True) as gateway:
         vendor.script("*", Behaviour(do=Kind.RESET, forever=True))
-        lost = (await gateway.publish("crm.orders.create", ORDER, idempotency_key="lost")).json()
+        lost = (await gateway.publish("crm.messages.send", SENT, idempotency_key="lost")).json()
         assert lost["error"]["dead_letter"]
         await journalled(redis)
         assert await ttl_of(redis, lost["call"]) == -1
