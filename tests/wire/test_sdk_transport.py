@@ -151,7 +151,7 @@ async def test_a_vendor_that_is_down_parks_calls_and_they_say_why(
     sdk: Sdk, redis_url: str, data: Path, vendor: VendorProcess
 ) -> None:
     vendor.script("models.get", OUT)
-    patient = {"client": {"max_retries": 0, "timeout": 0.4}}
+    patient = {"client": {"max_retries": 0, "timeout": 1.5}}
     async with opened(sdk, redis_url, data, vendor, **patient) as one:
         ended = await asyncio.gather(*(one.client.models.retrieve(f"m-{n}") for n in range(10)), return_exceptions=True)
         assert {type(error) for error in ended} <= {sdk.errors.APITimeoutError, sdk.errors.InternalServerError}
