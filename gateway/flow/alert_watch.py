@@ -5,6 +5,7 @@ topic move in one step, and topics are kept longer than the windows; what a cras
 finds, because it judges levels and not changes. An observer that was held up is refused by the store.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,12 @@ log = structlog.get_logger()
 
 TURN: Final = "alerts"
 LEASE_S: Final = 10.0
-EVENTS: Final = 500
-LETTERS: Final = 50
-"""Entries of a topic that are read at once; letters are long."""
-MOST_BATCHES: Final = 40
+EVENTS: Final = 100
+LETTERS: Final = 20
+"""Entries of a topic that are read at once: calls wait as long as it takes to read them. Letters are long."""
+REST: Final = 4
+"""Between two batches it rests so many times as long as the last one took: the loop belongs to the calls."""
+MOST_BATCHES: Final = 200
 """What is left behind them is read at the next look: a turn is not kept for ever."""
 
 _json = msgspec.json.Decoder().decode
@@ -127,8 +130,9 @@ class AlertWatch:
             log.info("alert.resolved", kind=one.kind, about=one.subject)
 
     async def _follow(self, topic: str, counted: Callable[[Sequence[Entry], Terms], list[Tally]], most: int) -> None:
-        places = self._from.places
+        places, monotonic = self._from.places, self._ambient.monotonic
         for _ in range(MOST_BATCHES):
+            began_s = monotonic()
             before = await places.place(topic)
             entries = await places.read(topic, before or await self._beginning(), most)
             if not entries:
@@ -136,6 +140,7 @@ class AlertWatch:
             moved = await self._from.windows.add(topic, before, entries[-1].id, counted(entries, self._terms))
             if not moved or len(entries) < most or not await places.turn(TURN, lease_s=LEASE_S):
                 return
+            await asyncio.sleep(REST * (monotonic() - began_s))
 
     async def _beginning(self) -> str:
         """Return where a first reader begins: nothing older can be in a window."""
