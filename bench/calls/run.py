@@ -112,6 +112,7 @@ async def _measured(load: Load, date: str) -> tuple[list[Line], dict[str, str]]:
             **await facts(scene.redis, date),
             "rounds": f"{load.rounds} of {load.calls:,} calls, {AT_ONCE} at once",
             "journal": f"{journal_us:,.0f} us of its own process a call, measured while it caught up",
+            "without a result": ", ".join(f"{name} {sum(one.lost for one in costs)}" for name, costs in found.items()),
             "columns": "*by the clock* is calls a second, or what is added to a direct call; *server time* is processor "
             "time of the contender's process a call, and of Redis",
         }
