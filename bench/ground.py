@@ -55,14 +55,7 @@ async def facts(redis: "Redis", date: str) -> dict[str, str]:
     """Return what a figure depends on."""
     info: dict[str, Any] = await redis.info("server")
     version = info.get("valkey_version") or info["redis_version"]
-    return {
-        "date": date,
-        "commit": _commit(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "server": f"{info.get('server_name', 'redis')} {version}, appendfsync always",
-        "python": platform.python_version(),
-    }
+    return {**machine(date), "server": f"{info.get('server_name', 'redis')} {version}, appendfsync always"}
 
 
 def _commit() -> str:

@@ -17,8 +17,6 @@ class Unbuilt:
     path: tuple[str, ...]
     """Where the key stands in a connector; `*` is every operation."""
     now: str
-    only: object = None
-    """The one value that is not built; None: every value."""
 
 
 UNBUILT: tuple[Unbuilt, ...] = ()
@@ -27,14 +25,13 @@ UNBUILT: tuple[Unbuilt, ...] = ()
 def unbuilt(tree: dict[str, Any]) -> Iterator[Finding]:
     """Name every key of a connector that is declared but not built."""
     for row in UNBUILT:
-        for path, value in _matches(tree, row.path, ()):
-            if row.only is None or value == row.only:
-                yield Finding(path=path, message=row.now, severity=Severity.WARNING, at_key=row.only is None)
+        for path in _matches(tree, row.path, ()):
+            yield Finding(path=path, message=row.now, severity=Severity.WARNING, at_key=True)
 
 
-def _matches(tree: Any, pattern: tuple[str, ...], path: Path) -> Iterator[tuple[Path, Any]]:
+def _matches(tree: Any, pattern: tuple[str, ...], path: Path) -> Iterator[Path]:
     if not pattern:
-        yield path, tree
+        yield path
         return
     if not isinstance(tree, dict):
         return

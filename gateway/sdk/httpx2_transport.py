@@ -6,8 +6,8 @@ from typing import Final
 
 import httpx2
 
-from connectors.matching import Sent
-from gateway.sdk.door import Caller, Door, Patience
+from gateway.sdk.asking import asked
+from gateway.sdk.door import Caller, Door
 from gateway.sdk.ending import Broken, Kind
 from gateway.sdk.opening import open_door
 from gateway.settings import Settings
@@ -40,15 +40,8 @@ class GatewayTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Make the request as a call; raises what httpx2 would for a vendor that cannot be reached or does not answer."""
-        timeout = request.extensions.get("timeout", {})
-        sent = Sent(
-            method=request.method,
-            url=str(request.url),
-            headers={name.lower(): value for name, value in request.headers.items()},
-            body=await request.aread(),
-        )
         try:
-            reply = await self._door.ask(sent, Patience(start_s=timeout.get("pool"), answer_s=timeout.get("read")))
+            reply = await asked(self._door, request)
         except Broken as broken:
             raise _RAISED[broken.kind](broken.message, request=request) from None
         return httpx2.Response(reply.status, headers=dict(reply.headers), content=reply.body, request=request)

@@ -100,7 +100,7 @@ def guards() -> str:
     if not UNBUILT:
         return "Whatever a manifest may declare acts."
     now = {".".join(part for part in row.path if part not in {"*", "defaults", "operations"}): row for row in UNBUILT}
-    rows = ([f"`{key}`" if row.only is None else f"`{key}: {_word(row.only)}`", row.now] for key, row in now.items())
+    rows = ([f"`{key}`", row.now] for key, row in now.items())
     return table(("declared in a manifest", "what happens in this version"), rows)
 
 
@@ -151,10 +151,6 @@ def _shown(default: object) -> str:
 
 def _yes(value: bool) -> str:  # noqa: FBT001 - a cell
     return "yes" if value else "no"
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":

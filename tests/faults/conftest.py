@@ -1,6 +1,7 @@
 """A vendor, a Redis and workers that can be killed, with leases short enough for a test's patience."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -8,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -118,6 +120,30 @@ def workers(redis_url: str, vendor: VendorProcess) -> Iterator[Workers]:
 def books(redis_url: str) -> "Redis":
     """The Redis as an outsider reads it."""
     return Redis.from_url(redis_url)
+
+
+ARGUMENTS: dict[str, Callable[[int], dict[str, str]]] = {
+    "crm.contacts.get": lambda number: {"id": f"c{number}"},
+    "crm.messages.send": lambda number: {"ref": f"r{number}", "text": "hi"},
+}
+
+
+def publish(books: Any, tool: str, numbers: range) -> None:
+    """Publish one event for each number, as plain XADD."""
+    for number in numbers:
+        data = {"tool": tool, "arguments": ARGUMENTS[tool](number)}
+        envelope = {"specversion": "1.0", "type": "tool.call.requested", "source": "agent/a", "id": f"e-{number}"}
+        books.xadd("tool-calls", {"data": json.dumps({**envelope, "data": data})})
+
+
+def soon(condition: Callable[[], Any], *, within_s: float = 15) -> bool:
+    """Wait until something holds; false when it did not come."""
+    give_up = time.monotonic() + within_s
+    while time.monotonic() < give_up:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def until_quiet(redis: "Redis", received: int, *, timeout_s: float = 25.0) -> ledger.Sums:

@@ -1,25 +1,25 @@
 """What the machine does when its ground gives way: Redis without memory, a disk without room, a clock that jumps."""
 
 import contextlib
-import json
 import resource
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from tests.faults.conftest import Workers, until_quiet
+from tests.faults.conftest import Workers, publish, soon, until_quiet
 from tests.vendor.client import ROOT, VendorProcess
 from tests.vendor.script import Behaviour, Kind
 
 pytestmark = pytest.mark.faults
 
 CALLS = 80
+SEND = "crm.messages.send"
 
 
 @pytest.fixture
@@ -29,28 +29,13 @@ def server(books: "Redis") -> Iterator[Any]:
     books.config_set("maxmemory", 0)
 
 
-def publish(books: Any, first: int, calls: int, tool: str = "crm.messages.send") -> None:
-    for number in range(first, first + calls):
-        data = {"tool": tool, "arguments": {"ref": f"r{number}", "text": "hi"}}
-        envelope = {"specversion": "1.0", "type": "tool.call.requested", "source": "agent/a", "id": f"e-{number}"}
-        books.xadd("tool-calls", {"data": json.dumps({**envelope, "data": data})})
-
-
-def soon(condition: Callable[[], Any], *, within_s: float = 15) -> Any:
-    give_up = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < give_up, "it did not come"
-        time.sleep(0.05)
-    return found
-
-
 def test_a_redis_without_memory_in_the_middle_of_calls_costs_none_of_them(
     workers: Workers, server: Any, vendor: VendorProcess
 ) -> None:
     vendor.script("messages.send", Behaviour(do=Kind.DELAY, seconds=0.2, forever=True))
     workers.environment["SLUICE_LEASE_GUARD"] = "10"  # its worker lives, and only cannot write
     workers.start()
-    publish(server, 0, CALLS)
+    publish(server, SEND, range(CALLS))
     vendor.until(arrivals=CALLS // 4)
     server.config_set("maxmemory", int(server.info("memory")["used_memory"]) // 2)
     time.sleep(3)
@@ -73,10 +58,10 @@ def test_a_clock_that_jumps_ends_no_call_and_repeats_none(
     vendor.script("messages.send", Behaviour(do=Kind.DELAY, seconds=0.1, forever=True))
     for _ in range(2):
         workers.start_module("tests.faults.shifted", str(clock))
-    publish(server, 0, CALLS)
+    publish(server, SEND, range(CALLS))
     vendor.until(arrivals=CALLS // 4)
     clock.write_text(str(step_s))
-    publish(server, CALLS, CALLS)
+    publish(server, SEND, range(CALLS, 2 * CALLS))
     sums = until_quiet(server, 2 * CALLS, timeout_s=60)
     assert (sums["received"], sums["completed"]) == (2 * CALLS, 2 * CALLS), sums
     assert set(vendor.counts().effects_by_ref["messages.send"].values()) == {1}
@@ -88,17 +73,17 @@ def test_a_journal_without_room_on_its_disk_writes_everything_when_there_is_some
     workers.start()
     full = _journal(workers, most_bytes=400_000)
     try:
-        publish(server, 0, 300)
+        publish(server, SEND, range(300))
         sums = until_quiet(server, 300, timeout_s=60)
         assert sums["completed"] == 300  # no call waits for the journal
-        soon(lambda: "journal.sql_away" in workers.log)
+        assert soon(lambda: "journal.sql_away" in workers.log)
         assert full.poll() is None, workers.log  # it tries on by itself
     finally:
         full.kill()
         full.wait()
     roomy = _journal(workers, most_bytes=resource.RLIM_INFINITY)
     try:
-        soon(lambda: _written(workers) == 300, within_s=30)
+        assert soon(lambda: _written(workers) == 300, within_s=30)
     finally:
         roomy.kill()
         roomy.wait()

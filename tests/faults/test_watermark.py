@@ -1,32 +1,14 @@
 """Above the watermark the bus is not read, what is published waits there, and nothing of it is lost when the queue has drained."""
 
-import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from tests.faults.conftest import Workers, until_quiet
+from tests.faults.conftest import Workers, publish, soon, until_quiet
 
 pytestmark = pytest.mark.faults
-
-
-def publish(books: Any, first: int, calls: int) -> None:
-    for number in range(first, first + calls):
-        data = {"tool": "crm.contacts.get", "arguments": {"id": f"c{number}"}}
-        envelope = {"specversion": "1.0", "type": "tool.call.requested", "source": "agent/a", "id": f"e-{number}"}
-        books.xadd("tool-calls", {"data": json.dumps({**envelope, "data": data})})
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    give_up = time.monotonic() + 10
-    while time.monotonic() < give_up:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_the_bus_is_paused_above_the_watermark_and_read_again_below(workers: Workers, books: "Redis") -> None:
@@ -35,13 +17,13 @@ def test_the_bus_is_paused_above_the_watermark_and_read_again_below(workers: Wor
     workers.environment["SLUICE_MEMORY_HIGH"] = str(used + 40_000_000)
     workers.environment["SLUICE_MEMORY_LOW"] = "0.8"
     workers.start()
-    publish(server, 0, 20)
+    publish(server, "crm.contacts.get", range(20))
     until_quiet(books, 20)
     server.setrange("ballast", 50_000_000, "x")
     server.hset("{s0}:runs", mapping=dict.fromkeys(range(1000), ""))  # as many calls wait as would be worth waiting for
     assert soon(lambda: "queue.flooded" in workers.log)
     time.sleep(1.5)  # a read that had begun may still come back
-    publish(server, 20, 30)
+    publish(server, "crm.contacts.get", range(20, 50))
     time.sleep(1.5)
     (group,) = server.xinfo_groups("tool-calls")
     assert (group["lag"], group["pending"]) == (30, 0)

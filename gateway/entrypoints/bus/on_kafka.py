@@ -6,7 +6,6 @@ in between to a commit, to the group or to this process, a record that comes aga
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +20,7 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
 from gateway.entrypoints.bus.alone import Alone
 from gateway.entrypoints.bus.polls import Polls
 from gateway.entrypoints.bus.port import BusAway, BusUnfit
+from gateway.entrypoints.bus.quiet import quiet
 from gateway.entrypoints.bus.records import entry_of
 from gateway.flow.intake import Entry, Intake
 from gateway.kafka.topics import AWAY, REQUEST_MS, Unfit, Wanted, ensure
@@ -108,7 +108,7 @@ class KafkaBus:
             consumer_only=True,
             allow_auto_create_topics=False,
             graceful_timeout=STOP_S,
-            logger=_quiet(),
+            logger=quiet(),
             apply_types=False,
         )
         self._subscriber: Any = self._broker.subscriber(
@@ -324,10 +324,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library 
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         await self._assigned(assigned)
-
-
-def _quiet() -> logging.Logger:
-    """Keep FastStream's per-message lines out of our log; its errors still appear."""
-    logger = logging.getLogger("sluice.bus")
-    logger.setLevel(logging.ERROR)
-    return logger

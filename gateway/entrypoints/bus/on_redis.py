@@ -6,7 +6,6 @@ each entry alone, so that one that kills its reader is found out.
 """
 
 import asyncio
-import logging
 from typing import Any, cast
 
 import structlog
@@ -17,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from gateway.entrypoints.bus.alone import Alone
+from gateway.entrypoints.bus.quiet import quiet
 from gateway.flow.intake import Entry, Intake
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import PASSING, Lanes
@@ -56,7 +56,7 @@ class Bus:
         self.paused = False
         self._stopped = False
         self._turn = asyncio.Lock()  # two that start or stop the subscription at once would leave it half in both
-        self._broker = RedisBroker(url, logger=_quiet(), apply_types=False)
+        self._broker = RedisBroker(url, logger=quiet(), apply_types=False)
         sub = StreamSub(stream, group=GROUP, consumer=consumer, batch=True, max_records=batch, polling_interval=POLL_MS)
         self._subscriber = self._broker.subscriber(
             stream=sub, ack_policy=AckPolicy.MANUAL, parser=_parse, decoder=_decode
@@ -183,10 +183,3 @@ class RedisBus:
     async def sweep(self) -> int:
         """Take in what was left pending."""
         return await self._sweeper.sweep(self._intake, dead_idle_ms=self._dead_idle_ms)
-
-
-def _quiet() -> logging.Logger:
-    """Keep FastStream's per-message lines out of our log; its errors still appear."""
-    logger = logging.getLogger("sluice.bus")
-    logger.setLevel(logging.ERROR)
-    return logger
