@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,17 +55,24 @@ def test_a_clock_that_jumps_ends_no_call_and_repeats_none(
     workers: Workers, server: Any, vendor: VendorProcess, step_s: int
 ) -> None:
     clock = workers.folder / "clock"
-    clock.write_text("0")
+    _set(clock, 0)
     vendor.script("messages.send", Behaviour(do=Kind.DELAY, seconds=0.1, forever=True))
     for _ in range(2):
         workers.start_module("tests.faults.shifted", str(clock))
     publish(server, SEND, range(CALLS))
     vendor.until(arrivals=CALLS // 4)
-    clock.write_text(str(step_s))
+    _set(clock, step_s)
     publish(server, SEND, range(CALLS, 2 * CALLS))
     sums = until_quiet(server, 2 * CALLS, timeout_s=60)
     assert (sums["received"], sums["completed"]) == (2 * CALLS, 2 * CALLS), sums
     assert set(vendor.counts().effects_by_ref["messages.send"].values()) == {1}
+
+
+def _set(clock: Path, seconds: int) -> None:
+    """Set the clock at once: a file that is written in place is empty for a moment, and no clock reads as nothing."""
+    ahead = clock.with_suffix(".next")
+    ahead.write_text(str(seconds))
+    ahead.rename(clock)
 
 
 def test_a_journal_without_room_on_its_disk_writes_everything_when_there_is_some(
