@@ -1,6 +1,7 @@
 """Signs of life, the state epoch, and the consumer group: what keeps a fleet of workers honest about each other.
 
-The epoch is a name written into Redis and beside it; when Redis has another one, or none, it has forgotten, and that is told.
+The epoch is a name written into Redis and beside it; when Redis has another one, or none, it has forgotten, and that
+is told. A replica that took over gets another one: it may miss what had not reached it.
 """
 
 import os
@@ -82,7 +83,8 @@ class Epoch:
         found, name = await self._lanes.epoch(expected, self._new_id())
         # A loss is found once: what fails below is owed until the next check.
         self.name, self._declared = name, self._declared and found == "same"
-        if found in ("lost", "changed"):
+        if found in ("lost", "changed", "promoted"):
+            log.warning("epoch.changed", found=found, expected=expected, name=name)
             self._untold = expected
         if not self._declared:
             await self._lanes.declare()

@@ -19,7 +19,20 @@ from gateway.ports.admission import (
     Seen,
 )
 from gateway.ports.ambient import Ambient
-from gateway.ports.claims import Claim, Claims, Lesson, Mark, Need, Permit, Plan, Run, Settled, Settlement, Slots
+from gateway.ports.claims import (
+    Claim,
+    Claims,
+    Lesson,
+    Mark,
+    Marked,
+    Need,
+    Permit,
+    Plan,
+    Run,
+    Settled,
+    Settlement,
+    Slots,
+)
 from gateway.ports.load import Closing, Gauges, Load
 from gateway.ports.queues import DeliveryQueue, IntakeQueue, StatusQueue
 from gateway.ports.views import Budget, Ended, Held, Known, LaneState, Live
@@ -52,6 +65,7 @@ __all__ = [
     "Live",
     "Load",
     "Mark",
+    "Marked",
     "Need",
     "Permit",
     "Plan",
