@@ -26,14 +26,18 @@ class Fleet:
         self._redis = redis
         self._shard = shard
         self.worker = worker
-        self._dead_after_s = dead_after_s
+        self.dead_after_s = dead_after_s
 
     async def beat(self) -> None:
         """Give a sign of life: this worker's own, and that of the fleet."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in (self._key(self.worker), self._shard.key("beat")):
-                pipe.set(key, 1, px=int(self._dead_after_s * 1000))
+                pipe.set(key, 1, px=int(self.dead_after_s * 1000))
             await pipe.execute()
+
+    async def sign(self) -> None:
+        """Give a sign of life of this process only: it is none of a worker."""
+        await self._redis.set(self._key(self.worker), 1, px=int(self.dead_after_s * 1000))
 
     async def leave(self) -> None:
         """Say that this process ends on purpose, so that its events are taken over at once."""
