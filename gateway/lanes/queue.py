@@ -43,6 +43,9 @@ T = TypeVar("T")
 PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 """Redis is away, loading, full or being replaced: worth waiting for, and no script was run in part."""
 
+TOO_FEW = "NOREPLICAS"
+"""How a server with `min-replicas-to-write` refuses every write while it has fewer: it passes like an outage."""
+
 MISFIT = "MISFIT"
 """How a script says that a key of ours is of another type."""
 
@@ -252,6 +255,9 @@ class Lanes:
             except PASSING:
                 await asyncio.sleep(self._terms.wait_s)
             except ResponseError as error:
+                if str(error).startswith(TOO_FEW):
+                    await asyncio.sleep(self._terms.wait_s)
+                    continue
                 if MISFIT not in str(error):
                     raise
                 # A key of ours holds something else. Nothing was written; it goes on when somebody has mended it.

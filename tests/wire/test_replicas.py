@@ -1,5 +1,6 @@
 """Marks that a replica must hold, and a replica that takes over: the scripts on two real servers."""
 
+import asyncio
 import itertools
 import tempfile
 import time
@@ -87,7 +88,7 @@ async def test_a_mark_waits_for_the_replica_and_without_its_word_nothing_may_be_
 async def test_once_there_was_a_replica_its_death_is_no_reason_to_send_without_it(
     both: Pair, client: "Redis", tmp_path: Path
 ) -> None:
-    lanes, names = lanes_on(client), None
+    lanes = lanes_on(client)
     names = Names(lanes, tmp_path)
     await names.check()
     both.replica.kill()
@@ -185,3 +186,18 @@ async def test_what_waited_when_a_replica_took_over_is_in_doubt_unless_each_mark
         await fresh.zadd("{s0}:leases", {claimed.id: 1})
         (heir,) = await lanes.reap(most=9, lease_us=1, gap_us=NEVER, hold_us=0)
         assert heir.run.marked > 0, "a mark that is absent proves nothing of a claim of before"
+
+
+async def test_a_server_that_refuses_writes_for_want_of_replicas_is_waited_for(redis: "Redis", tmp_path: Path) -> None:
+    lanes = lanes_on(redis)
+    await Names(lanes, tmp_path).check()
+    await lanes.enqueue([admission("c1")])
+    claim = await one(lanes)
+    await redis.config_set("min-replicas-to-write", 1)
+    try:
+        settling = asyncio.create_task(lanes.settle(deferral(claim, 0)))
+        await asyncio.sleep(0.2)
+        assert not settling.done()
+    finally:
+        await redis.config_set("min-replicas-to-write", 0)
+    assert await settling == "settled"
