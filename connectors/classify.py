@@ -25,6 +25,7 @@ from connectors.exchange import (
     Refusal,
     RenderRefused,
     Unavailable,
+    Unconfirmed,
 )
 from connectors.rates.reader import Rates, read_rates
 from connectors.rates.rules import RateRules
@@ -95,6 +96,8 @@ CUTS = MappingProxyType(
 KEPT_HEADERS = re.compile(
     r"date|retry-after(-ms)?|(x-)?ratelimit.*|deprecation|sunset|content-type|cf-ray|([a-z0-9-]*-)?(request|correlation)-?id"
 )
+UNCONFIRMED_S = 1.0
+"""Until a call whose mark no replica confirmed is tried again."""
 _JSON = re.compile(r"(application|text)/([a-z0-9.+-]*\+)?json")
 _TEXT = re.compile(r"text/.*|application/([a-z0-9.+-]*\+)?xml|application/x-www-form-urlencoded")
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "windows-1252"})
@@ -123,6 +126,10 @@ def _judged(ending: Exchange | Refusal, rules: RateRules, now: float) -> Outcome
         case LeaseLost():
             message = "The lease was lost before anything was sent; another worker has the call."
             return _unsent(Failure.SEND_WORKER_LOST, message, spends_attempt=False)
+        case Unconfirmed():
+            message = "No replica confirmed that it has the mark of this attempt, so nothing was sent."
+            outcome = _unsent(Failure.PERSIST_MARK, message, spends_attempt=False)
+            return msgspec.structs.replace(outcome, held=True, retry_after_s=UNCONFIRMED_S)
         case RenderRefused() | EgressRefused() | Unavailable():
             return _unsent(_REFUSALS[type(ending)], ending.message)
 

@@ -6,6 +6,7 @@ Shared by the pure rooms (render, classify) and the wire (transport); it must ne
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,20 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """The `sending` mark may not survive a failure of its server, so nothing was sent."""
+
+
+Marked = Literal["marked", "lost", "unconfirmed"]
+"""What came of the `sending` mark."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to make one attempt, as long as it lasts."""
 
-    mark: Callable[[], Awaitable[bool]]
-    """Writes the `sending` mark; false when the right is lost."""
+    mark: Callable[[], Awaitable[Marked]]
+    """Writes the `sending` mark; `lost` when the right is."""
     holds: Callable[[], bool]
     """Tells, on a clock that counts suspend, whether a byte may still be sent: it is asked last, before the first one."""
 
@@ -137,4 +147,4 @@ class Ambiguous:
 
 
 Exchange = Answered | NotSent | Ambiguous
-Refusal = RenderRefused | EgressRefused | Unavailable | LeaseLost
+Refusal = RenderRefused | EgressRefused | Unavailable | LeaseLost | Unconfirmed

@@ -30,6 +30,7 @@ from connectors.exchange import (
     RenderRefused,
     SendPolicy,
     Unavailable,
+    Unconfirmed,
 )
 from connectors.rates.rules import NO_RULES
 from connectors.render import render
@@ -131,8 +132,8 @@ class Pipeline:
             return self._classified(ready, operation)
         answer: Exchange | None = None
         try:
-            if needs_mark(operation.op_class) and not await lease.mark():
-                return self._classified(LeaseLost(), operation)
+            if needs_mark(operation.op_class) and (marked := await lease.mark()) != "marked":
+                return self._classified(LeaseLost() if marked == "lost" else Unconfirmed(), operation)
             answer = await self.engine.send(ready.request, self._policy(call, operation, lease))
             ending = self._scrubbed(answer, connection, ready)
             if isinstance(ending, Answered):

@@ -46,6 +46,7 @@ from gateway.journal.follow import Following
 from gateway.lanes.connect import connect
 from gateway.lanes.evidence import Witness
 from gateway.lanes.fleet import Epoch, Fleet
+from gateway.lanes.marks import Copies
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
 from gateway.lanes.reviews import Reviews
@@ -294,6 +295,7 @@ def _lane_terms(settings: Settings) -> LaneTerms:
         wait_s=settings.redis_wait,
         most_bytes=settings.queue_bytes,
         group=GROUP if kafka_servers(settings.bus_url) is None else "",
+        copies=Copies(needed=settings.redis_replicas, wait_ms=int(settings.replica_wait * 1000)),
     )
 
 

@@ -1,6 +1,7 @@
 """The role `journal`: the subscriber of `tool-events`, `tool-results` and `dead-letters` that writes SQL, and its housekeeping."""
 
 import asyncio
+import contextlib
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import TopicReader
+from gateway.lanes.turns import Turn
 from gateway.policy.bus_address import kafka_servers
 from gateway.ports import Ambient
 from gateway.roles import complain, stop_event, unsupported
@@ -120,16 +122,25 @@ async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Jo
         result_bytes=settings.journal_result_bytes,
         redis_wait_s=settings.redis_wait,
     )
+    turn = Turn(redis, shard, fleet, name="journal", monotonic=around.monotonic)
+    stack.push_async_callback(_left, turn)
     answers = Answers(redis, shard, ttl_s=settings.answer_ttl)
     heard = Heard(
         monotonic=around.monotonic,
         away=away,
         wrote=_wrote,
+        leads=turn.mine,
         answered=answers.shorten if outlasts_keys(settings) else None,
         skipped=telemetry.record_skipped,
     )
     writer = Writer(reader, Store(database), terms=terms, heard=heard)
-    return Joined(writer=writer, reader=reader, database=database, chores=_chores(settings, around, reader, database))
+    chores = _chores(settings, around, reader, database)
+    return Joined(writer=writer, reader=reader, database=database, chores=chores)
+
+
+async def _left(turn: Turn) -> None:
+    with contextlib.suppress(*PASSING):  # then it ends by itself
+        await turn.leave()
 
 
 def outlasts_keys(settings: Settings) -> bool:

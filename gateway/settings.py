@@ -194,6 +194,15 @@ class Settings(BaseSettings):
     alert_webhook_private: bool = Field(
         default=False, description="The webhook may be plain http and in a private network."
     )
+    redis_replicas: int | None = Field(
+        None,
+        ge=0,
+        le=8,
+        description="Replicas that must hold a `sending` mark before anything is sent; unset: one, once Redis has one; 0: none.",
+    )
+    replica_wait: Span = Field(
+        0.5, gt=0, le=5, description="Seconds a `sending` mark waits for its replicas; then the call waits in its lane."
+    )
     redis_wait: float = Field(0.2, gt=0, description="Seconds between tries while Redis is away.")
 
     @field_validator("connectors", mode="before")

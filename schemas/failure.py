@@ -73,6 +73,7 @@ class Failure(StrEnum):
     SCHEMA_UNDECODABLE = "schema.undecodable"
     READBACK_UNDECIDED = "readback.undecided"
     BREAKER_OPEN = "breaker.open"
+    PERSIST_MARK = "persist.mark"
     PERSIST_BLOB = "persist.blob"
     INTERNAL_BUG = "internal.bug"
     POISON_CRASH_LOOP = "poison.crash_loop"
@@ -199,6 +200,13 @@ FACTS = MappingProxyType(
         Failure.READBACK_UNDECIDED: _vendor(_UNKNOWN, _FIND_OUT, trips=False),
         Failure.BREAKER_OPEN: _vendor(
             _NOT, "Nothing to do: the call waits until the vendor is well again.", trips=False
+        ),
+        Failure.PERSIST_MARK: Facts(
+            _NOT,
+            retryable=True,
+            blame=_GATEWAY,
+            trips_breaker=False,
+            action="Nothing to do: the call waits until a replica of Redis confirms what is about to be sent.",
         ),
         Failure.PERSIST_BLOB: _operator("Free disk space or mend permissions of SLUICE_DATA.", retryable=True),
         Failure.INTERNAL_BUG: Facts(_UNKNOWN, retryable=False, blame=_GATEWAY, trips_breaker=False, action=_FIND_OUT),

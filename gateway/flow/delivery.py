@@ -27,7 +27,7 @@ from gateway.policy.replays import only_judged
 from gateway.policy.reviews import against, asked, covered, decided_against
 from gateway.policy.slots import fate
 from gateway.policy.windows import window_open
-from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
+from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Marked, Settled, Settlement
 from schemas.effect import REPEATABLE, Effect, OperationClass, needs_mark
 from schemas.failure import Failure
 from schemas.lifecycle import DEAD_LETTERED, CallState
@@ -211,7 +211,7 @@ class Delivery:
         return await self._parts.vendor.attempt(call, operation, connection, lease)
 
     def _lease(self, claim: Claim, held_since_s: float, timeout_us: int) -> Lease:
-        async def mark() -> bool:
+        async def mark() -> Marked:
             return await self._parts.queue.mark(Mark(claim.id, claim.fence))
 
         # What is sent later could arrive after the lease, when its slots are somebody else's: the guard is for the way.
@@ -305,6 +305,8 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
     # Redis has claimed it by its own clock, without slots if that says it is late: ours may be behind.
     if max(now_us, claim.claimed_us) > call.deadline_us:
         return _LATE
+    if claim.run.doubtful and call.op_class not in REPEATABLE and not only_judged(call):
+        return _IN_DOUBT
     if operation is not None and asked(call, operation) and not covered(claim.run.review, call):
         return _nothing(Failure.APPROVAL_STALE, "What would run is not what was approved.")
     if claim.run.effect is Effect.UNKNOWN and needs_mark(call.op_class):
@@ -341,4 +343,10 @@ def _unreadable(flaw: str) -> Outcome:
     return _nothing(Failure.INTERNAL_BUG, f"The gateway cannot read the call as it was stored: {flaw}")
 
 
+_IN_DOUBT = Outcome(
+    effect=Effect.UNKNOWN,
+    failure=Failure.SEND_WORKER_LOST,
+    message="A replica of Redis took over, and may not know whether the call was sent before.",
+    spends_attempt=False,
+)
 _LATE = _nothing(Failure.DEADLINE_PASSED, "The deadline passed before an attempt could start.")

@@ -34,6 +34,14 @@ AGAIN_S = (0.1, 5.0)
 """First and longest pause while the database is away."""
 
 
+STAND_BY_S = 0.5
+"""Between looks whether it is our turn: another journal writes."""
+
+
+async def _alone() -> bool:
+    return True
+
+
 class Source(Protocol):
     """What the journal needs of the topics."""
 
@@ -71,6 +79,8 @@ class Heard:
     """Told after each commit."""
     answered: Callable[[Sequence[str]], Awaitable[None]] | None = None
     """Told which calls the journal answers for from now on, before their entries are acknowledged."""
+    leads: Callable[[], Awaitable[bool]] = _alone
+    """Tells whether it is this process's turn to write; others stand by."""
     skipped: Callable[[], None] = lambda: None
     """Told of each entry that is left behind."""
 
@@ -107,6 +117,9 @@ class Writer:
 
     async def turn(self, wait_ms: int) -> int:
         """Read, commit and acknowledge once; returns how many entries were dealt with."""
+        if not await self._heard.leads():
+            await self._pause(STAND_BY_S)
+            return 0
         entries = await self._abandoned() or await self._read(wait_ms)
         if entries and (kept := await self._write(entries)) is not None:
             answered = [one.answered for one in kept if one.answered]

@@ -1,6 +1,7 @@
 """Signs of life, the state epoch, and the consumer group: what keeps a fleet of workers honest about each other.
 
-The epoch is a name written into Redis and beside it; when Redis has another one, or none, it has forgotten, and that is told.
+The epoch is a name written into Redis and beside it; when Redis has another one, or none, it has forgotten, and that
+is told. A replica that took over gets another one: it may miss what had not reached it.
 """
 
 import os
@@ -25,14 +26,18 @@ class Fleet:
         self._redis = redis
         self._shard = shard
         self.worker = worker
-        self._dead_after_s = dead_after_s
+        self.dead_after_s = dead_after_s
 
     async def beat(self) -> None:
         """Give a sign of life: this worker's own, and that of the fleet."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in (self._key(self.worker), self._shard.key("beat")):
-                pipe.set(key, 1, px=int(self._dead_after_s * 1000))
+                pipe.set(key, 1, px=int(self.dead_after_s * 1000))
             await pipe.execute()
+
+    async def sign(self) -> None:
+        """Give a sign of life of this process only: it is none of a worker."""
+        await self._redis.set(self._key(self.worker), 1, px=int(self.dead_after_s * 1000))
 
     async def leave(self) -> None:
         """Say that this process ends on purpose, so that its events are taken over at once."""
@@ -82,7 +87,8 @@ class Epoch:
         found, name = await self._lanes.epoch(expected, self._new_id())
         # A loss is found once: what fails below is owed until the next check.
         self.name, self._declared = name, self._declared and found == "same"
-        if found in ("lost", "changed"):
+        if found in ("lost", "changed", "promoted"):
+            log.warning("epoch.changed", found=found, expected=expected, name=name)
             self._untold = expected
         if not self._declared:
             await self._lanes.declare()

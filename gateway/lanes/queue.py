@@ -5,7 +5,7 @@ Never decides anything: what to admit, how to end a claim and when to try again 
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.lanes import replies, scripts
 from gateway.lanes.batch import Batcher, Load
+from gateway.lanes.marks import ANY, Copies, Marks
 from gateway.ports import (
     Admission,
     Answer,
@@ -26,6 +27,7 @@ from gateway.ports import (
     Known,
     LaneState,
     Mark,
+    Marked,
     Plan,
     Refusal,
     Settled,
@@ -40,6 +42,9 @@ T = TypeVar("T")
 
 PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
 """Redis is away, loading, full or being replaced: worth waiting for, and no script was run in part."""
+
+TOO_FEW = "NOREPLICAS"
+"""How a server with `min-replicas-to-write` refuses every write while it has fewer: it passes like an outage."""
 
 MISFIT = "MISFIT"
 """How a script says that a key of ours is of another type."""
@@ -61,6 +66,7 @@ class Terms:
     """What the calls of a tenant may take together."""
     group: str = GROUP
     """Where entries of the bus are acknowledged; empty: on another bus, and their offsets are marked here."""
+    copies: Copies = ANY
 
     def load(self, weigh: Callable[[T], int]) -> Load[T]:
         """Return what one flight may carry."""
@@ -82,7 +88,8 @@ class Lanes:
         self.moved: Callable[[int, int | None], None] = lambda _now_us, _due_us: None
         """Told after settlements what time it is and when there may be something to claim; whoever claims sets it."""
         self._enqueue: Batcher[Admission, Answer] = Batcher(self._send_admissions, terms.load(_weight_in))
-        self._mark: Batcher[Mark, bool] = Batcher(self._send_marks, terms.load(lambda _: 64))
+        self._marks = Marks(redis, shard, terms.copies)
+        self._mark: Batcher[Mark, Marked] = Batcher(self._send_marks, terms.load(lambda _: 64))
         self._settle: Batcher[Settlement, Settled] = Batcher(self._send_settlements, terms.load(_weight_out))
 
     async def enqueue(self, admissions: Sequence[Admission]) -> list[Answer]:
@@ -129,7 +136,7 @@ class Lanes:
         """Take waiting calls whose deadline has passed, to end them."""
         return replies.taken(*await self._call("overdue", [self.shard.tag], [most, lease_us]))
 
-    async def mark(self, mark: Mark) -> bool:
+    async def mark(self, mark: Mark) -> Marked:
         """Tell whether the claim may begin to send."""
         return await self._mark.submit(mark)
 
@@ -203,7 +210,7 @@ class Lanes:
 
     async def epoch(self, expected: str, fresh: str) -> tuple[str, str]:
         """Hold the state's name against the one that is remembered, see `epoch.lua`: what was found, and the name."""
-        found, name = await self._call("epoch", [self.shard.tag], [expected, fresh])
+        found, name = await self._call("epoch", [self.shard.tag], [expected, fresh, self._marks.replicas])
         return replies.text(found), replies.text(name)
 
     async def trim(self, stream: str, own: str, *, keep_us: int, wait_us: int) -> int:
@@ -229,9 +236,9 @@ class Lanes:
             yield items[:count]
             items = items[count:]
 
-    async def _send_marks(self, marks: Sequence[Mark]) -> list[bool]:
+    async def _send_marks(self, marks: Sequence[Mark]) -> list[Marked]:
         items = _pack([msgspec.to_builtins(mark) for mark in marks])
-        return [replies.text(reply) == "marked" for reply in await self._insist("mark", [self.shard.tag], [items])]
+        return await self._until_answered("mark", lambda: self._marks.write(items))
 
     async def _send_settlements(self, settlements: Sequence[Settlement]) -> list[Settled]:
         topics = self._topics
@@ -241,13 +248,19 @@ class Lanes:
         return [cast("Settled", replies.text(reply)) for reply in told]
 
     async def _insist(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
+        return await self._until_answered(name, lambda: self._call(name, keys, arguments))
+
+    async def _until_answered(self, name: str, write: Callable[[], Awaitable[T]]) -> T:
         """Send an idempotent write until Redis has answered it: there is nowhere else the work could go."""
         while True:
             try:
-                return await self._call(name, keys, arguments)
+                return await write()
             except PASSING:
                 await asyncio.sleep(self._terms.wait_s)
             except ResponseError as error:
+                if str(error).startswith(TOO_FEW):
+                    await asyncio.sleep(self._terms.wait_s)
+                    continue
                 if MISFIT not in str(error):
                     raise
                 # A key of ours holds something else. Nothing was written; it goes on when somebody has mended it.

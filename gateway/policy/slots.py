@@ -16,6 +16,7 @@ UNSENT = frozenset(
         Failure.TOKEN_NEEDS_CONSENT,
         Failure.TOKEN_IN_DOUBT,
         Failure.BREAKER_OPEN,
+        Failure.PERSIST_MARK,
         Failure.DEADLINE_PASSED,
         Failure.CANCELLED,
         Failure.INGEST_UNKNOWN_TOOL,

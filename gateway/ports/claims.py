@@ -114,6 +114,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     history: str = "[]"
     lease_us: int = 0
     costs: dict[str, int] | None = None
+    doubtful: bool = False
+    """A copy of Redis took over while it waited, and may not know that it was sent."""
     permit: int = 0
     """The fence under which its slots were taken."""
     permits: list[Permit] | None = None
@@ -191,6 +193,10 @@ class Mark(msgspec.Struct, frozen=True):
 
     id: str
     fence: int
+
+
+Marked = Literal["marked", "lost", "unconfirmed"]
+"""Whether sending may begin; `unconfirmed`: the claim is the caller's, but no replica has said that it holds the mark."""
 
 
 Settled = Literal["settled", "stale", "gone"]

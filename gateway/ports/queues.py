@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from gateway.ports.admission import Admission, Answer, Refusal
-from gateway.ports.claims import Claim, Mark, Settled, Settlement
+from gateway.ports.claims import Claim, Mark, Marked, Settled, Settlement
 from gateway.ports.views import Known
 from schemas.lifecycle import HoldReason
 
@@ -25,8 +25,8 @@ class IntakeQueue(Protocol):
 class DeliveryQueue(Protocol):
     """What delivery needs of the lanes."""
 
-    async def mark(self, mark: Mark) -> bool:
-        """Tell whether the claim may begin to send; the mark is durable before this returns true."""
+    async def mark(self, mark: Mark) -> Marked:
+        """Tell whether the claim may begin to send; the mark is durable before this says so."""
 
     async def settle(self, settlement: Settlement) -> Settled:
         """End or defer a claim."""

@@ -79,6 +79,7 @@ BROKEN: Mapping[Failure, Kind] = MappingProxyType(
         Failure.SCHEMA_BREAKING: Kind.PROTOCOL,
         Failure.SCHEMA_UNDECODABLE: Kind.PROTOCOL,
         Failure.BREAKER_OPEN: Kind.POOL_TIMEOUT,
+        Failure.PERSIST_MARK: Kind.POOL_TIMEOUT,
         Failure.TOKEN_NEEDS_CONSENT: Kind.POOL_TIMEOUT,
         Failure.TOKEN_IN_DOUBT: Kind.POOL_TIMEOUT,
         Failure.ADMISSION_DEADLINE: Kind.POOL_TIMEOUT,

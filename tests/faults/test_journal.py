@@ -57,6 +57,7 @@ def environment(redis_url: str, tmp_path: Path, url: str) -> dict[str, str]:
         "SLUICE_DATA": str(tmp_path / "data"),
         "SLUICE_JOURNAL_URL": url,
         "SLUICE_JOURNAL_BATCH": "25",
+        "SLUICE_DEAD_AFTER": "0.5",
         "SLUICE_JOURNAL_FLUSH": "0",
         # What the examples tell of is long past.
         "SLUICE_JOURNAL_KEEP_DONE": "0",
@@ -100,6 +101,12 @@ async def ask(url: str, *statements: str) -> list[Any]:
             return rows
     finally:
         await database.close()
+
+
+def writer_of(redis: "Redis") -> str | None:
+    """Return the process id of the journal whose turn it is."""
+    name = redis.get("{s0}:turn:journal")
+    return name.decode().split("-")[-2] if isinstance(name, bytes) else None
 
 
 def until_written(redis: "Redis") -> None:
@@ -148,5 +155,31 @@ def test_a_journal_that_is_killed_at_any_step_loses_and_doubles_nothing(
     finally:
         heir.terminate()
         assert heir.wait(10) == 0
+    (sums,) = asyncio.run(ask(url, SUMS))
+    assert tuple(sums) == (CALLS, CALLS, CALLS, CALLS // 4, 3 * CALLS, CALLS // 4)
+
+
+@pytest.mark.parametrize("url", ["sqlite", pytest.param("postgresql", marks=postgres.needs_postgres)], indirect=True)
+def test_of_two_journals_one_writes_and_when_it_is_killed_the_other_goes_on(
+    url: str, books: "Redis", redis_url: str, tmp_path: Path
+) -> None:
+    surroundings = environment(redis_url, tmp_path, url)
+    both = {str(process.pid): process for process in (start(surroundings), start(surroundings))}
+    try:
+        publish(books, range(CALLS // 4))
+        until_written(books)
+        first = writer_of(books)
+        assert first in both
+        consumers = {one["name"] for one in books.xinfo_consumers("tool-events", "sluice")}
+        assert {name.decode().split("-")[-2] for name in consumers} == {first}, "the other one only stands by"
+        publish(books, range(CALLS // 4, CALLS // 2))
+        both[first].kill()
+        publish(books, range(CALLS // 2, CALLS))
+        until_written(books)
+        assert writer_of(books) in both.keys() - {first}
+    finally:
+        for process in both.values():
+            process.terminate()
+            process.wait(10)
     (sums,) = asyncio.run(ask(url, SUMS))
     assert tuple(sums) == (CALLS, CALLS, CALLS, CALLS // 4, 3 * CALLS, CALLS // 4)

@@ -79,6 +79,30 @@ def test_a_process_that_is_killed_is_started_again_and_work_goes_on(name: str, g
     assert ground.processes[name] != before
 
 
+def test_of_several_workers_each_that_is_killed_is_started_again_and_nothing_is_lost_or_doubled(
+    vendor: VendorProcess,
+) -> None:
+    vendor.script("*", Behaviour(do=Kind.DELAY, seconds=0.05, forever=True))
+    text = manifest(vendor.url).replace("timeout: 2s", "timeout: 1s")
+    messages = [body(f"u{n}", "messages.send", {"ref": f"u{n}", "text": "x"}) for n in range(40)]
+    with Ground(text, {**SHORT, "SLUICE_WORKERS": "2"}) as ground:
+        names = {"worker-1", "worker-2"}
+        before = {name: ground.processes[name] for name in names}
+        assert names | {"up", "api", "journal"} == set(ground.processes)
+        publish(ground, messages)
+        for done, name in enumerate(sorted(names), 1):
+            vendor.until(arrivals=8 * done)
+            ground.kill(name)
+        give_up = time.monotonic() + 10
+        while any(ground.processes[name] == before[name] for name in names) and time.monotonic() < give_up:
+            time.sleep(0.05)
+        sums = until_quiet(ground.redis, 40)
+        assert all(ground.processes[name] != before[name] and _alive(ground.processes[name]) for name in names)
+        assert sums["completed"] + sums["escalated"] == 40
+        assert vendor.counts().repeated_refs == []
+        assert ledger.effects_agree(ledger.results(ground.redis), vendor.counts(), "crm.messages.send", "messages.send")
+
+
 def test_a_redis_that_dies_is_started_again_and_nothing_acknowledged_is_lost(ground: Ground) -> None:
     publish(ground, reads(40))
     with ground.redis as redis:

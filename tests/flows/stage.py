@@ -145,7 +145,7 @@ class ScriptedVendor:
     ) -> Outcome:
         assert operation.tool == call.tool
         assert connection is None or connection.name == call.connection
-        if needs_mark(call.op_class) and not await lease.mark():
+        if needs_mark(call.op_class) and await lease.mark() != "marked":
             return Outcome(effect=Effect.NOT_EXECUTED, failure=Failure.SEND_WORKER_LOST, spends_attempt=False)
         self.seen.append(call)
         act, self.script = (self.script[0], self.script[1:]) if self.script else (done(call.op_class), ())

@@ -22,6 +22,8 @@ from tests.flows.stage import (
     fails,
 )
 
+FAR_US = 10**16
+"""Later than anything a test does, microseconds since 1970."""
 MARKED = sorted(set(OperationClass) - REPEATABLE)
 
 
@@ -30,7 +32,7 @@ async def lost(stage: Stage, tool: str, *, marked: bool = False) -> Claim:
     await stage.take_in(event(tool))
     claim = await stage.claim_one()
     if marked:
-        assert await stage.lanes.mark(Mark(claim.id, claim.fence))
+        assert await stage.lanes.mark(Mark(claim.id, claim.fence)) == "marked"
     await stage.recover()
     return claim
 
@@ -155,3 +157,21 @@ async def test_whoever_dies_while_cancelling_has_sent_nothing(stage: Stage) -> N
     await stage.recover()
     again = await stage.claim_one()
     assert (again.run.effect, again.run.tries) == ("not_executed", 0)
+
+
+@pytest.mark.parametrize("op_class", MARKED)
+async def test_what_a_replica_that_took_over_cannot_know_is_left_to_a_person(
+    op_class: OperationClass, stage: Stage
+) -> None:
+    await stage.take_in(event(BY_CLASS[op_class]))
+    await stage.redis.set("{s0}:doubt", FAR_US)
+    await stage.run()
+    assert await end(stage) == ("escalated", "unknown", "send.worker_lost", 0)
+
+
+@pytest.mark.parametrize("op_class", sorted(REPEATABLE))
+async def test_what_may_be_repeated_goes_on_after_a_replica_took_over(op_class: OperationClass, stage: Stage) -> None:
+    await stage.take_in(event(BY_CLASS[op_class]))
+    await stage.redis.set("{s0}:doubt", FAR_US)
+    await stage.run()
+    assert (await end(stage))[0] == "completed"

@@ -46,7 +46,7 @@ async def test_it_fails_with_a_letter_and_nothing_is_sent(body: bytes | None, st
 async def test_what_may_have_been_sent_before_it_was_spoiled_goes_to_a_person(stage: Stage) -> None:
     await stage.take_in(event(SEND))
     claim = await stage.claim_one()
-    assert await stage.lanes.mark(Mark(claim.id, claim.fence))
+    assert await stage.lanes.mark(Mark(claim.id, claim.fence)) == "marked"
     await stage.redis.hset(CALLS, claim.id, b"{")
     await stage.recover()
     data = await stage.result()

@@ -179,7 +179,7 @@ async def test_a_large_claim_gives_every_call_its_own_body_and_fence(redis: "Red
     again = (await lanes.claim("w1", 1, room=3_000, grace_us=GRACE_US)).claims
     assert [(claim.id, claim.fence, claim.body) for claim in again] == [(one.id, one.fence, one.body) for one in claims]
     assert (await lanes.claim("w1", 2, room=3_000, grace_us=GRACE_US)).claims == ()
-    assert await lanes.mark(Mark(claims[-1].id, claims[-1].fence))
+    assert await lanes.mark(Mark(claims[-1].id, claims[-1].fence)) == "marked"
 
 
 async def test_what_was_taken_before_a_claim_failed_is_leased_and_found_again(lanes: Lanes, redis: "Redis") -> None:
@@ -236,7 +236,7 @@ async def test_a_zombie_with_an_old_fence_can_neither_mark_nor_settle(lanes: Lan
     await asyncio.sleep(0.01)
     (heir,) = await lanes.reap(most=10, lease_us=10_000_000, gap_us=NEVER, hold_us=0)
     assert heir.fence > zombie.fence
-    assert await lanes.mark(Mark(zombie.id, zombie.fence)) is False
+    assert await lanes.mark(Mark(zombie.id, zombie.fence)) == "lost"
     assert await lanes.settle(ending(zombie)) == "stale"
     assert await lanes.settle(ending(heir)) == "settled"
 
@@ -244,9 +244,9 @@ async def test_a_zombie_with_an_old_fence_can_neither_mark_nor_settle(lanes: Lan
 async def test_a_mark_survives_the_reaper_and_is_refused_when_the_lease_is_too_short(lanes: Lanes) -> None:
     await lanes.enqueue([admission(timeout_us=50_000)])
     claim = (await lanes.claim("w1", 1, room=1, grace_us=30_000)).claims[0]
-    assert await lanes.mark(Mark(claim.id, claim.fence)) is True
+    assert await lanes.mark(Mark(claim.id, claim.fence)) == "marked"
     await asyncio.sleep(0.04)
-    assert await lanes.mark(Mark(claim.id, claim.fence)) is False
+    assert await lanes.mark(Mark(claim.id, claim.fence)) == "lost"
     await asyncio.sleep(0.06)
     (heir,) = await lanes.reap(most=10, lease_us=1, gap_us=NEVER, hold_us=0)
     await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from connectors.declared import Auth, Connection, Egress
-from connectors.exchange import Lease
+from connectors.exchange import Lease, Marked
 from connectors.pipeline import Pipeline
 from connectors.secret import MissingSecret, Secret
 from connectors.transport import Engine
@@ -35,13 +35,13 @@ CREATED = (
 class Mark:
     """A `sending` mark that remembers when it was asked for."""
 
-    def __init__(self, upstream: Vendor | None = None, *, holds: bool = True) -> None:
-        self.upstream, self.holds = upstream, holds
+    def __init__(self, upstream: Vendor | None = None, *, told: Marked = "marked") -> None:
+        self.upstream, self.told = upstream, told
         self.asked: list[int] = []
 
-    async def __call__(self) -> bool:
+    async def __call__(self) -> Marked:
         self.asked.append(self.upstream.connections if self.upstream else 0)
-        return self.holds
+        return self.told
 
 
 @pytest.fixture
@@ -110,11 +110,21 @@ async def test_only_unsafe_and_verifiable_calls_are_marked_and_before_the_dial(
 
 async def test_a_refused_mark_sends_nothing(pipeline: Pipeline) -> None:
     async with vendor(sends(OK)) as upstream:
-        outcome = await attempt(pipeline, upstream, {}, Mark(holds=False))
+        outcome = await attempt(pipeline, upstream, {}, Mark(told="lost"))
         assert upstream.connections == 0
     assert (outcome.failure, outcome.effect) == (Failure.SEND_WORKER_LOST, Effect.NOT_EXECUTED)
     assert not outcome.spends_attempt
     assert "lease was lost" in outcome.message
+
+
+async def test_a_mark_that_no_replica_confirmed_sends_nothing_and_the_call_waits(pipeline: Pipeline) -> None:
+    async with vendor(sends(OK)) as upstream:
+        outcome = await attempt(pipeline, upstream, {}, Mark(told="unconfirmed"))
+        assert upstream.connections == 0
+    assert (outcome.failure, outcome.effect) == (Failure.PERSIST_MARK, Effect.NOT_EXECUTED)
+    assert outcome.held
+    assert not outcome.spends_attempt
+    assert outcome.retry_after_s
 
 
 @pytest.mark.parametrize("op_class", [OperationClass.SAFE, OperationClass.UNSAFE])

@@ -2,7 +2,8 @@
 -- Keys that moved come first, then lanes in turn; within a lane the lowest tag. A lane that is denied is parked until its key moves.
 -- Idempotent: the same (worker, sequence) gets the same claims again, so that a lost reply parks nothing.
 -- KEYS[1] shard     tag     prefix of calls, runs, parks, plans, gates, virtual, spent:* (hashes), ready, ready:*, lane:*, flows:*, parked:*,
---                   moves, delayed, leases, slots:* (zsets), fence, forgot, epoch and memo:* (strings)
+--                   moves, delayed, leases, slots:* (zsets), fence, forgot, epoch, branch,
+--                   doubt and memo:* (strings)
 -- ARGV[1] worker    string  name of the claiming worker
 -- ARGV[2] sequence  int     number of this claim of the worker
 -- ARGV[3] room      int     how many calls the worker has room for
@@ -13,7 +14,7 @@ local shard, worker, sequence, epoch = KEYS[1], ARGV[1], ARGV[2], ARGV[5]
 local room, grace = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing
+-- USES lanes, pacing, standing, doubt
 local STEP, SCANS = 16, 256
 local EMPTY, MORE, PARKED = 1, 2, 3
 local runs, calls = shard .. ':runs', shard .. ':calls'
@@ -63,6 +64,7 @@ end
 local function lease(id, packed, found)
   if not packed then return end
   local run = cmsgpack.unpack(packed)
+  cast_doubt(run)
   run.state, run.marked, run.since = 'processing', 0, now
   run.fence = next_fence()
   run.lease_us = now + run.timeout_us + grace
@@ -262,7 +264,7 @@ local function serve_all()
   serve_ready()
 end
 
-if epoch ~= '' and redis.call('GET', shard .. ':epoch') ~= epoch then return {'forgot', now, -1, {}} end
+if epoch ~= '' and (redis.call('GET', shard .. ':epoch') ~= epoch or took_over()) then return {'forgot', now, -1, {}} end
 local remembered = redis.call('GET', memo_key)
 if remembered then
   local previous = cmsgpack.unpack(remembered)

@@ -1,14 +1,14 @@
 -- overdue: take waiting calls whose deadline has passed out of their lanes, under a lease, so that the caller ends them.
 -- Idempotent in effect: what was taken and not settled is reaped when its lease ends.
 -- KEYS[1] shard     tag  prefix of calls, runs, parks (hashes), lane:*, ready, ready:*, parked:*, moves, deadlines, delayed, reviews,
---                   leases (zsets), fence (string)
+--                   leases (zsets), fence, doubt (strings)
 -- ARGV[1] most      int  how many calls to take
 -- ARGV[2] lease_us  int  how long the caller may take to settle them
 -- RETURN  {now_us, {id, fence, lease_us, run, body, ...}}
 local shard, most, lease = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, taking
+-- USES lanes, doubt, taking
 local runs, out, stirred = shard .. ':runs', {}, false
 
 local function take(id, run)

@@ -2,7 +2,7 @@
 -- lease, so that the caller ends it: what was decided stays in its run, and whoever takes it over ends it the same way.
 -- Idempotent: the first decision counts; a later one is told of it and changes nothing.
 -- KEYS[1] shard     tag     prefix of calls, runs, parks, virtual (hashes), reviews, ready, ready:*, lane:*, flows:*, parked:*, moves, delayed,
---                           leases (zsets), fence (string)
+--                           leases (zsets), fence, doubt (strings)
 -- KEYS[2] events    stream  lifecycle events
 -- ARGV[1] id        string  the call
 -- ARGV[2] hash      string  what the decision is about; empty when the time ran out
@@ -16,7 +16,7 @@ local shard, events, id, hash, decision, by, reason = KEYS[1], KEYS[2], ARGV[1],
 local event, lease = ARGV[6], tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, taking, topics
+-- USES lanes, doubt, taking, topics
 local packed = redis.call('HGET', shard .. ':runs', id)
 if not packed then return {'gone'} end
 local run = cmsgpack.unpack(packed)
@@ -40,6 +40,7 @@ if decision == 'approved' then
   local flows = shard .. ':flows:' .. run.lane
   local virtual = tonumber(redis.call('HGET', shard .. ':virtual', run.lane) or '0')
   run.tag = math.max(virtual, tonumber(redis.call('ZSCORE', flows, review.flow) or '0'))
+  cast_doubt(run)
   run.state, run.since = 'pending', now
   redis.call('HSET', shard .. ':runs', id, cmsgpack.pack(run))
   redis.call('ZADD', shard .. ':lane:' .. run.lane, run.tag, id)
