@@ -163,6 +163,8 @@ def _texts(value: Any) -> Iterator[str]:
             yield from (text for pair in value.items() for part in pair for text in _texts(part))
         case list():
             yield from (text for one in value for text in _texts(one))
+        case _:
+            pass
 
 
 async def _journalled(gateway: Served) -> None:
