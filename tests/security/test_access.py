@@ -6,7 +6,7 @@ A new operation, or a new kind of name, fails here until it is written into the 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,10 +25,8 @@ from tests.security.estate import (
     THEIRS,
     Estate,
     document,
-    estate,
     hidden,
 )
-from tests.vendor.client import VendorProcess
 
 pytestmark = pytest.mark.wire
 
@@ -103,12 +101,6 @@ THEIR_WORDS = {
     "wait": "0",
 }
 """Query parameters: what of aurora's could stand there; None: nothing that would name it."""
-
-
-@pytest.fixture(scope="module")
-def shared(running_vendor: VendorProcess) -> Iterator[Estate]:
-    with estate(running_vendor) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
