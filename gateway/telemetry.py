@@ -22,6 +22,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from connectors.breaking.breakers import Changed, told
 from connectors.breaking.standing import State
+from gateway.policy.visible import visible
 from gateway.ports.load import Gauges
 from schemas.lifecycle import HoldReason
 from schemas.topics import Unread
@@ -313,6 +314,24 @@ def _is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+def _terminal() -> list[structlog.typing.Processor]:
+    # Not structlog's own tracebacks: those show the values of variables, and nothing scrubs them.
+    plain = structlog.dev.plain_traceback
+    return [
+        _visible,
+        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ, exception_formatter=plain),
+    ]
+
+
+def _visible(_: object, __: str, event: EventDict) -> EventDict:
+    """Write out what would steer the terminal, or look like a line of its own; JSON does that by itself."""
+    return {name: _in_line(name, value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _in_line(name: str, text: str) -> str:
+    return visible(text) if name in {"exception", "stack"} else visible(text).replace("\n", "\\n")
+
+
 def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     """Send our lines and those of the libraries to stderr: JSON, or for people when it is a terminal."""
     pretty = sys.stderr.isatty() if pretty is None else pretty
@@ -325,12 +344,10 @@ def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     ]
     last: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        *([] if pretty else [structlog.processors.format_exc_info]),
+        structlog.processors.format_exc_info,
         # Behind the rendering of exceptions, since their texts may quote anything.
         scrub,
-        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
-        if pretty
-        else structlog.processors.JSONRenderer(),
+        *(_terminal() if pretty else [structlog.processors.JSONRenderer()]),
     ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
