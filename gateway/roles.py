@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import structlog
 import uvicorn
@@ -24,6 +25,7 @@ from gateway.entrypoints.bus import choice as buses
 from gateway.entrypoints.worker import Parts as WorkerParts
 from gateway.entrypoints.worker import Terms as WorkerTerms
 from gateway.entrypoints.worker import Worker, keep_house
+from gateway.flow import readings
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl, Stores
@@ -37,6 +39,7 @@ from gateway.planners import planners
 from gateway.policy.bus_address import Misnamed, kafka_servers
 from gateway.policy.keeping_up import behind_since, standing
 from gateway.policy.webhooks import misfit
+from gateway.ports import Gauges
 from gateway.relaying import relaying
 from gateway.settings import LOOPBACK, Settings
 from schemas.moment import microseconds, moment, stamp
@@ -173,6 +176,14 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
     overview = Overview(gateway.redis, gateway.shard, high_bytes=gateway.settings.memory_high)
     breakers, contracts = _breakers(gateway), _contracts(gateway, overview)
     health, preflight = planners(gateway, overview, breakers, contracts)
+    connections = ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog)
+
+    async def gauges() -> Gauges:
+        seen = await overview.gauges()
+        budgets = await readings.budgets(gateway.lanes, gateway.catalog())
+        expiries = await readings.expiries(connections, lambda: gateway.ambient.now().timestamp())
+        return replace(seen, budgets=budgets, expiries=expiries)
+
     return api.ApiParts(
         intake=gateway.intake,
         status=gateway.status,
@@ -180,7 +191,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         following=gateway.history.following,
         lanes=LaneControl(gateway.lanes, overview, gateway.catalog),
         breakers=breakers,
-        connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
+        connections=connections,
         contracts=contracts,
         approvals=gateway.approvals,
         alerts=gateway.alerting.control,
@@ -191,7 +202,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,
-        gauges=overview.gauges,
+        gauges=gauges,
         asyncapi=lambda: api.asyncapi.document(gateway.topics),
         max_body_bytes=gateway.settings.max_event_bytes,
         queue_bytes=gateway.settings.queue_bytes,
