@@ -14,6 +14,7 @@ import uvloop
 
 from connectors.breaking.breakers import Changed
 from connectors.breaking.standing import Standing, State
+from dlq.keys import KeyRing, KeyRingError
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
@@ -32,6 +33,7 @@ from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
 from gateway.flow.status import Status
 from gateway.journal.database import Misplaced, url_of
+from gateway.lanes.connect import connect
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
@@ -304,6 +306,8 @@ def serve(settings: Settings) -> int:
     telemetry.configure(settings.log_level)
     if complain(unsupported(settings) or exposure(settings)):
         return 2
+    if complain(taken(settings)):
+        return 1
     uvloop.run(run_api(settings))
     return 0
 
@@ -326,7 +330,7 @@ def unsupported(settings: Settings) -> str | None:
         kafka = kafka_servers(settings.bus_url)
     except (Misplaced, Misnamed) as error:
         return str(error)
-    if problem := _webhook(settings):
+    if problem := _webhook(settings) or _unopened(settings):
         return problem
     if kafka or settings.bus_url is None or settings.bus_url == settings.state_url:
         return None
@@ -334,6 +338,36 @@ def unsupported(settings: Settings) -> str | None:
         "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
         "the state, so that both are written in one step, or on Kafka. Leave SLUICE_BUS_URL unset, or set kafka://host:port."
     )
+
+
+def taken(settings: Settings) -> str | None:
+    """Say why the API could not listen where the settings want it."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((settings.host, settings.port))
+        except OSError as error:
+            return (
+                f"The API cannot listen on {settings.host}:{settings.port}: {error.strerror}. Another gateway, perhaps? "
+                "Stop it, or choose another: --port (SLUICE_PORT)."
+            )
+    return None
+
+
+def _unopened(settings: Settings) -> str | None:
+    """Say which address of Redis, or which keys, cannot be used as they are written. Makes nothing."""
+    try:
+        connect(settings.state_url)
+    except ValueError:  # its words may quote the password
+        return "SLUICE_REDIS_URL is no address of a Redis: redis://[user:password@]host:port/0, rediss://… or unix://…"
+    if settings.keys is None:
+        return None
+    try:
+        KeyRing.load(settings.keys.get_secret_value(), settings.data)
+    except KeyRingError as error:
+        return str(error)
+    return None
 
 
 def _webhook(settings: Settings) -> str | None:
