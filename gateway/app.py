@@ -285,7 +285,7 @@ def _observe(witness: Witness, tried: Tried, state: CallState | None) -> None:
     if outcome.limited:
         telemetry.record_limited(call.connector, operation)
     if state is not None:
-        telemetry.record_end(call.connector, operation, outcome=state)
+        telemetry.record_end(call.connector, operation, outcome=state, replay=call.replay_of is not None)
 
 
 def _lane_terms(settings: Settings) -> LaneTerms:

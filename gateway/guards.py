@@ -155,4 +155,4 @@ def _quarantine(common: Common, baselines: BaselineFiles) -> Quarantine:
 
 
 def _count(tool: str, found: Finding) -> None:
-    telemetry.record_finding(tool, found.level)
+    telemetry.record_finding(tool, found)

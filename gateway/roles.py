@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import structlog
 import uvicorn
@@ -13,6 +14,7 @@ import uvloop
 
 from connectors.breaking.breakers import Changed
 from connectors.breaking.standing import Standing, State
+from dlq.keys import KeyRing, KeyRingError
 from gateway import telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
@@ -24,12 +26,14 @@ from gateway.entrypoints.bus import choice as buses
 from gateway.entrypoints.worker import Parts as WorkerParts
 from gateway.entrypoints.worker import Terms as WorkerTerms
 from gateway.entrypoints.worker import Worker, keep_house
+from gateway.flow import readings
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
 from gateway.flow.status import Status
 from gateway.journal.database import Misplaced, url_of
+from gateway.lanes.connect import connect
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING
 from gateway.lanes.topic_reader import unread
@@ -37,6 +41,7 @@ from gateway.planners import planners
 from gateway.policy.bus_address import Misnamed, kafka_servers
 from gateway.policy.keeping_up import behind_since, standing
 from gateway.policy.webhooks import misfit
+from gateway.ports import Gauges
 from gateway.relaying import relaying
 from gateway.settings import LOOPBACK, Settings
 from schemas.moment import microseconds, moment, stamp
@@ -173,6 +178,14 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
     overview = Overview(gateway.redis, gateway.shard, high_bytes=gateway.settings.memory_high)
     breakers, contracts = _breakers(gateway), _contracts(gateway, overview)
     health, preflight = planners(gateway, overview, breakers, contracts)
+    connections = ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog)
+
+    async def gauges() -> Gauges:
+        seen = await overview.gauges()
+        budgets = await readings.budgets(gateway.lanes, gateway.catalog())
+        expiries = await readings.expiries(connections, lambda: gateway.ambient.now().timestamp())
+        return replace(seen, budgets=budgets, expiries=expiries)
+
     return api.ApiParts(
         intake=gateway.intake,
         status=gateway.status,
@@ -180,7 +193,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         following=gateway.history.following,
         lanes=LaneControl(gateway.lanes, overview, gateway.catalog),
         breakers=breakers,
-        connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
+        connections=connections,
         contracts=contracts,
         approvals=gateway.approvals,
         alerts=gateway.alerting.control,
@@ -191,7 +204,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,
-        gauges=overview.gauges,
+        gauges=gauges,
         asyncapi=lambda: api.asyncapi.document(gateway.topics),
         max_body_bytes=gateway.settings.max_event_bytes,
         queue_bytes=gateway.settings.queue_bytes,
@@ -293,6 +306,8 @@ def serve(settings: Settings) -> int:
     telemetry.configure(settings.log_level)
     if complain(unsupported(settings) or exposure(settings)):
         return 2
+    if complain(taken(settings)):
+        return 1
     uvloop.run(run_api(settings))
     return 0
 
@@ -315,7 +330,7 @@ def unsupported(settings: Settings) -> str | None:
         kafka = kafka_servers(settings.bus_url)
     except (Misplaced, Misnamed) as error:
         return str(error)
-    if problem := _webhook(settings):
+    if problem := _webhook(settings) or _unopened(settings):
         return problem
     if kafka or settings.bus_url is None or settings.bus_url == settings.state_url:
         return None
@@ -323,6 +338,36 @@ def unsupported(settings: Settings) -> str | None:
         "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
         "the state, so that both are written in one step, or on Kafka. Leave SLUICE_BUS_URL unset, or set kafka://host:port."
     )
+
+
+def taken(settings: Settings) -> str | None:
+    """Say why the API could not listen where the settings want it."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((settings.host, settings.port))
+        except OSError as error:
+            return (
+                f"The API cannot listen on {settings.host}:{settings.port}: {error.strerror}. Another gateway, perhaps? "
+                "Stop it, or choose another: --port (SLUICE_PORT)."
+            )
+    return None
+
+
+def _unopened(settings: Settings) -> str | None:
+    """Say which address of Redis, or which keys, cannot be used as they are written. Makes nothing."""
+    try:
+        connect(settings.state_url)
+    except ValueError:  # its words may quote the password
+        return "SLUICE_REDIS_URL is no address of a Redis: redis://[user:password@]host:port/0, rediss://… or unix://…"
+    if settings.keys is None:
+        return None
+    try:
+        KeyRing.load(settings.keys.get_secret_value(), settings.data)
+    except KeyRingError as error:
+        return str(error)
+    return None
 
 
 def _webhook(settings: Settings) -> str | None:

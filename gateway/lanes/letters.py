@@ -142,7 +142,7 @@ class LetterScan:
 
     async def _by_time(self, letter: str) -> DeadLetter | None:
         """Look where a letter of this id must lie: ids begin with their time."""
-        made_ms = _milliseconds(letter)
+        made_ms = milliseconds(letter)
         if made_ms is None:
             return None
         at, last = f"{max(0, made_ms - NEAR_MS)}", f"{made_ms + NEAR_MS}"
@@ -291,7 +291,7 @@ def _us(stamped: str) -> int:
     return microseconds(datetime.fromisoformat(stamped))
 
 
-def _milliseconds(ulid: str) -> int | None:
+def milliseconds(ulid: str) -> int | None:
     """Read the time in an id of ours (a ULID: ten characters of Crockford's base 32)."""
     if len(ulid) != 26 or set(ulid) - set(_BASE32):
         return None

@@ -292,7 +292,10 @@ async def test_a_finding_is_told_once_however_many_calls_and_processes_meet_it_a
     kinds = ["deprecated", "sunset", "text_as_number"]
     assert [sorted(one["kind"] for one in some) for some in (events, alerts, lines)] == [kinds] * 3
     assert all(one["sentence"] and "sluice contracts accept" in one["action"] for one in (*events, *alerts))
-    assert 'sluice_contract_findings_total{connector="crm",level="breaking",operation="contacts.get"}' in metrics
+    assert (
+        'sluice_contract_violations_total{connector="crm",kind="text_as_number",level="breaking",operation="contacts.get"}'
+        in metrics
+    )
     assert len(counted[0]) == len(kinds)
     told_of = json.dumps([events, alerts, lines], default=str) + repr(counted)
     assert CANARY not in told_of
