@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 import uvloop
 
-from gateway import telemetry
+from gateway import logs, telemetry
 from gateway.app import ambient
 from gateway.collector import spare_collector
 from gateway.endings import ended
@@ -66,7 +66,7 @@ class Joined:
 
 def journal(settings: Settings) -> int:
     """Be a journal process."""
-    telemetry.configure(settings.log_level)
+    logs.configure(settings.log_level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if complain(unsupported(settings)):
         return 2

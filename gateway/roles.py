@@ -15,7 +15,7 @@ import uvloop
 from connectors.breaking.breakers import Changed
 from connectors.breaking.standing import Standing, State
 from dlq.keys import KeyRing, KeyRingError
-from gateway import telemetry
+from gateway import logs, telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, chores
 from gateway.collector import spare_collector
@@ -295,7 +295,7 @@ def stop_event() -> asyncio.Event:
 
 def worker(settings: Settings) -> int:
     """Be a worker process."""
-    telemetry.configure(settings.log_level)
+    logs.configure(settings.log_level)
     if complain(unsupported(settings)):
         return 2
     return uvloop.run(run_worker(settings))
@@ -303,7 +303,7 @@ def worker(settings: Settings) -> int:
 
 def serve(settings: Settings) -> int:
     """Be an API process."""
-    telemetry.configure(settings.log_level)
+    logs.configure(settings.log_level)
     if complain(unsupported(settings) or exposure(settings)):
         return 2
     if complain(taken(settings)):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvloop
 
-from gateway import roles, telemetry
+from gateway import logs, roles, telemetry
 from gateway.embedded_redis import EmbeddedRedis, EmbeddedRedisError, Restart
 from gateway.journal.database import Database
 from gateway.settings import Settings
@@ -35,7 +35,7 @@ PROCESSES = "processes.json"
 
 def up(settings: Settings) -> int:
     """Run everything until Ctrl-C or SIGTERM; 0 after a clean stop."""
-    telemetry.configure(settings.log_level)
+    logs.configure(settings.log_level)
     if roles.complain(roles.unsupported(settings) or roles.exposure(settings)):
         return 2
     try:

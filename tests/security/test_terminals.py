@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from gateway import telemetry
+from gateway import logs
 from gateway.entrypoints.cli.output import Format, say, show_one, show_rows
 from gateway.policy.visible import visible
 from tests.security.payloads import STEERS, TEMPLATES, TERMINALS
@@ -67,7 +67,7 @@ def test_only_what_steers_is_written_out(text: str) -> None:
 
 
 @pytest.fixture
-def logs() -> Iterator[None]:
+def kept_handlers() -> Iterator[None]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield
@@ -79,10 +79,15 @@ def logs() -> Iterator[None]:
 @pytest.mark.parametrize("pretty", [True, False])
 @pytest.mark.parametrize("payload", SPOKEN)
 def test_a_log_line_is_one_line_and_no_command(
-    payload: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logs: None, *, pretty: bool
+    payload: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kept_handlers: None,
+    *,
+    pretty: bool,
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    telemetry.configure("info", pretty=pretty)
+    logs.configure("info", pretty=pretty)
     structlog.get_logger("ours").warning("vendor.answered", message=payload, more={"inner": [payload]})
     logging.getLogger("library").warning("said %s", payload)
     lines = capsys.readouterr().err.splitlines()
@@ -94,10 +99,10 @@ def test_a_log_line_is_one_line_and_no_command(
 
 @pytest.mark.parametrize("pretty", [True, False])
 def test_an_exception_in_the_log_shows_no_variable_and_no_secret_it_quotes(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logs: None, *, pretty: bool
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kept_handlers: None, *, pretty: bool
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    telemetry.configure("info", pretty=pretty)
+    logs.configure("info", pretty=pretty)
 
     def breaks(revealed: str) -> None:
         raise ValueError(f"Bearer {revealed} \x1b[2J")
