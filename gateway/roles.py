@@ -94,6 +94,8 @@ def bus_of(gateway: Gateway) -> Bus:
             lanes=gateway.lanes,
             fleet=gateway.fleet,
             intake=gateway.intake,
+            epoch=lambda: gateway.epoch.name,
+            forgot=lambda: check_epoch(gateway),
         )
     )
 

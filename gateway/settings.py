@@ -97,6 +97,11 @@ class Settings(BaseSettings):
         le=10_000,
         description="Partitions of a Kafka topic that is created; so many workers can read at once.",
     )
+    kafka_reread: Span = Field(
+        60,
+        ge=0,
+        description="Seconds back from a loss of Redis' data from which Kafka is read again; a replica that takes over knows the place.",
+    )
     script_batch: int = Field(64, ge=1, le=256, description="Items of one script call; more would hold Redis too long.")
     start_within: float = Field(
         2.0, gt=0, description="Seconds a claim may wait before its attempt starts; then it is given back."

@@ -1,5 +1,6 @@
 """Which bus: the one place where a scheme becomes parts."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -27,6 +28,10 @@ class Around:
     lanes: Lanes
     fleet: Fleet
     intake: Intake
+    epoch: Callable[[], str]
+    """The name of the state this process works on."""
+    forgot: Callable[[], Awaitable[None]]
+    """Asks for it again."""
 
 
 def bus_of(around: Around) -> Bus:
@@ -45,6 +50,8 @@ def _redis(around: Around) -> Bus:
 
 def _kafka(around: Around, servers: list[str]) -> Bus:
     from gateway.entrypoints.bus.on_kafka import KafkaBus, Parts, Terms  # noqa: PLC0415 - a Redis bus does not pay for it
+    from gateway.entrypoints.bus.rereading import Rereading  # noqa: PLC0415 - as above
+    from gateway.entrypoints.bus.rereading import Terms as LossTerms  # noqa: PLC0415 - as above
     from gateway.kafka.topics import Wanted  # noqa: PLC0415
 
     settings, topics, shard = around.settings, around.topics, around.lanes.shard
@@ -58,9 +65,11 @@ def _kafka(around: Around, servers: list[str]) -> Bus:
         poll_within_s=settings.bus_poll_within,
         wanted=Wanted(names=(topics.calls, *topics.outgoing), partitions=settings.bus_partitions),
     )
+    offsets = Offsets(around.redis, shard, around.epoch)
     parts = Parts(
         intake=around.intake,
-        offsets=Offsets(around.redis, shard),
+        offsets=offsets,
+        rereading=Rereading(offsets, LossTerms(seconds=settings.kafka_reread, forgot=around.forgot)),
         alone=Alone(around.redis, shard, most=settings.max_alone),
     )
     return KafkaBus(terms, parts)
