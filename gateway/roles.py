@@ -314,7 +314,7 @@ def unsupported(settings: Settings) -> str | None:
         return f"SLUICE_CONNECTORS names what does not exist: {', '.join(missing)}. Correct it, or make the directory."
     try:
         url_of(settings.journal)
-        kafka = kafka_servers(settings.bus_url)
+        kafka = _kafka_is_meant(settings)
     except (Misplaced, Misnamed) as error:
         return str(error)
     if problem := _webhook(settings):
@@ -325,6 +325,15 @@ def unsupported(settings: Settings) -> str | None:
         "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
         "the state, so that both are written in one step, or on Kafka. Leave SLUICE_BUS_URL unset, or set kafka://host:port."
     )
+
+
+def _kafka_is_meant(settings: Settings) -> bool:
+    """Tell whether the bus is Kafka; raises `Misnamed` where it could not be reached so."""
+    if kafka_servers(settings.bus_url) is None:
+        return False
+    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
+
+    return cluster_of(settings) is not None
 
 
 def _webhook(settings: Settings) -> str | None:

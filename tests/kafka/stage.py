@@ -15,6 +15,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.record.util import calc_crc32c
 from redis import Redis
 
+from gateway.kafka.cluster import Cluster
 from gateway.settings import Settings
 from schemas.topics import Shard, Topics
 from tests.demo.ledger import Sums
@@ -207,6 +208,11 @@ class Stage:
             if time.monotonic() > give_up:
                 pytest.fail(f"{len(found)} events after {within_s} s\n{self.workers.log[-6000:]}")
             time.sleep(0.1)
+
+
+def plain(servers: str) -> Cluster:
+    """Reach brokers as they are."""
+    return Cluster(servers=tuple(servers.split(",")))
 
 
 async def records(servers: str, topic: str) -> list[tuple[bytes | None, bytes]]:

@@ -23,8 +23,10 @@ from gateway.entrypoints.bus.port import BusAway, BusUnfit
 from gateway.entrypoints.bus.quiet import quiet
 from gateway.entrypoints.bus.records import entry_of
 from gateway.entrypoints.bus.rereading import Rereading, again
+from gateway.entrypoints.bus.security import security_of
 from gateway.flow.intake import Entry, Intake
-from gateway.kafka.topics import AWAY, REQUEST_MS, Unfit, Wanted, ensure
+from gateway.kafka.cluster import REQUEST_MS, Cluster
+from gateway.kafka.topics import AWAY, Unfit, Wanted, ensure
 from gateway.lanes.offsets import Forgotten, Kept, Note, Offsets
 from gateway.lanes.queue import PASSING
 
@@ -53,7 +55,7 @@ BROKEN_S: Final = 5.0
 class Terms:
     """Where and how to read."""
 
-    servers: Sequence[str]
+    cluster: Cluster
     topic: str
     group: str
     consumer: str
@@ -104,7 +106,8 @@ class KafkaBus:
         self._polls = Polls()
         self._connected = False
         self._broker = KafkaBroker(
-            list(terms.servers),
+            list(terms.cluster.servers),
+            security=security_of(terms.cluster),
             client_id=terms.consumer,
             request_timeout_ms=REQUEST_MS,
             consumer_only=True,
@@ -134,7 +137,7 @@ class KafkaBus:
     async def prepare(self) -> None:
         """Create or check the topics."""
         try:
-            await ensure(self._terms.servers, self._terms.wanted)
+            await ensure(self._terms.cluster, self._terms.wanted)
         except Unfit as error:
             raise BusUnfit(str(error)) from error
         except AWAY as error:
