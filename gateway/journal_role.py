@@ -102,15 +102,17 @@ async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Jo
     redis = await stack.enter_async_context(connect(settings.state_url))
     listener = await stack.enter_async_context(connect(settings.state_url, timeout_s=None))
     fleet = Fleet(redis, shard, around.worker, dead_after_s=settings.dead_after)
-    servers = kafka_servers(settings.bus_url)
     reader: Reader = TopicReader(listener, fleet, topics.followed)
     away: tuple[type[Exception], ...] = PASSING
-    if servers is not None:
+    if kafka_servers(settings.bus_url) is not None:
+        from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
         from gateway.kafka.reader import KafkaReader  # noqa: PLC0415 - a Redis bus does not pay for it
         from gateway.kafka.topics import AWAY  # noqa: PLC0415
 
         group = f"{topics.prefix}{GROUP}-journal"
-        reader = kafka = KafkaReader(servers, topics.followed, group=group, name=around.worker)
+        cluster = cluster_of(settings)
+        assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+        reader = kafka = KafkaReader(cluster, topics.followed, group=group, name=around.worker)
         stack.push_async_callback(kafka.close)
         away = (*PASSING, *AWAY)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)

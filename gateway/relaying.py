@@ -17,15 +17,17 @@ from gateway.policy.bus_address import kafka_servers
 async def relaying(gateway: Gateway) -> AsyncIterator[None]:
     """Send the outbox on as long as this lasts; then what is in hand is sent."""
     settings, topics = gateway.settings, gateway.topics
-    servers = kafka_servers(settings.bus_url)
-    if servers is None:
+    if kafka_servers(settings.bus_url) is None:
         yield
         return
+    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
     from gateway.kafka.producer import Producer  # noqa: PLC0415 - a Redis bus does not pay for it
     from gateway.kafka.topics import Wanted, ensure  # noqa: PLC0415
 
-    wanted = Wanted(names=topics.outgoing, partitions=settings.bus_partitions)
-    producer = Producer(servers, name=gateway.ambient.worker, within_s=SEND_S, measure=lambda: ensure(servers, wanted))
+    cluster = cluster_of(settings)
+    assert cluster is not None  # noqa: S101 - as above
+    wanted = Wanted(names=topics.outgoing, partitions=settings.bus_partitions, copies=settings.kafka_copies)
+    producer = Producer(cluster, name=gateway.ambient.worker, within_s=SEND_S, measure=lambda: ensure(cluster, wanted))
     async with connect(settings.state_url, timeout_s=None) as listener:
         wires = Wires(redis=gateway.redis, listener=listener)
         relay = Relay(Outbox(wires, gateway.shard, topics.outgoing, gateway.fleet), producer, telemetry.record_relayed)

@@ -99,6 +99,8 @@ def bus_of(gateway: Gateway) -> Bus:
             lanes=gateway.lanes,
             fleet=gateway.fleet,
             intake=gateway.intake,
+            epoch=lambda: gateway.epoch.name,
+            forgot=lambda: check_epoch(gateway),
         )
     )
 
@@ -327,7 +329,7 @@ def unsupported(settings: Settings) -> str | None:
         return f"SLUICE_CONNECTORS names what does not exist: {', '.join(missing)}. Correct it, or make the directory."
     try:
         url_of(settings.journal)
-        kafka = kafka_servers(settings.bus_url)
+        kafka = _kafka_is_meant(settings)
     except (Misplaced, Misnamed) as error:
         return str(error)
     if problem := _webhook(settings) or _unopened(settings):
@@ -368,6 +370,15 @@ def _unopened(settings: Settings) -> str | None:
     except KeyRingError as error:
         return str(error)
     return None
+
+
+def _kafka_is_meant(settings: Settings) -> bool:
+    """Tell whether the bus is Kafka; raises `Misnamed` where it could not be reached so."""
+    if kafka_servers(settings.bus_url) is None:
+        return False
+    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
+
+    return cluster_of(settings) is not None
 
 
 def _webhook(settings: Settings) -> str | None:

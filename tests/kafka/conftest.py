@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.broker import KafkaBroker, KafkaMissing, missing
+from tests.certificates import self_signed
+from tests.kafka.broker import KafkaBroker, KafkaMissing, Secured, missing
 from tests.kafka.stage import Stage, staged
 from tests.vendor.client import VendorProcess
 
 NUMBERS = itertools.count(1)
+
+USER, PASSWORD = "sluice", "7Kz-not-a-secret"
+"""Who is let in by the listener with TLS."""
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +25,9 @@ def shared_broker() -> Iterator[KafkaBroker]:
     if why := missing():
         pytest.skip(f"NO KAFKA HERE: {why}")
     folder = Path(tempfile.mkdtemp(prefix="sluice-kafka-"))
-    broker = KafkaBroker(folder)
+    self_signed(folder)
+    keystore = b"".join((folder / name).read_bytes() for name in ("key.pem", "certificate.pem"))
+    broker = KafkaBroker(folder, secured=Secured(user=USER, password=PASSWORD, keystore=keystore))
     try:
         broker.start()
         yield broker

@@ -77,6 +77,10 @@ class Ground:
         return True
 
 
+async def nothing_lost() -> None:
+    return
+
+
 @pytest.fixture(params=["redis", "kafka"])
 async def ground(
     request: pytest.FixtureRequest, redis: "Redis", redis_url: str, tmp_path: Path
@@ -90,7 +94,16 @@ async def ground(
 
     def around(inbox: Any, **more: Any) -> buses.Around:
         settings = Settings(redis_url=redis_url, data=tmp_path, topic_prefix=topics.prefix, bus_session=3, **more)
-        return buses.Around(settings=settings, topics=topics, redis=redis, lanes=lanes, fleet=fleet, intake=inbox)
+        return buses.Around(
+            settings=settings,
+            topics=topics,
+            redis=redis,
+            lanes=lanes,
+            fleet=fleet,
+            intake=inbox,
+            epoch=str,
+            forgot=nothing_lost,
+        )
 
     if request.param == "redis":
         inbox = Inbox(lambda ids: redis.xack(stream, GROUP, *ids))

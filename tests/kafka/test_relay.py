@@ -20,7 +20,7 @@ from gateway.lanes.outbox import Outbox, Wires
 from schemas.topics import Shard, Topics
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.conftest import NUMBERS
-from tests.kafka.stage import Stage, records
+from tests.kafka.stage import Stage, plain, records
 from tests.kafka.test_intake import sends, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -46,9 +46,9 @@ class Post:
 
         async def measure() -> int:
             self.made += 1
-            return await ensure([self.broker.servers], wanted)
+            return await ensure(plain(self.broker.servers), wanted)
 
-        return Producer([self.broker.servers], name="test", within_s=within_s, measure=measure)
+        return Producer(plain(self.broker.servers), name="test", within_s=within_s, measure=measure)
 
     async def put(self, *numbers: int) -> None:
         for number in numbers:
@@ -154,10 +154,10 @@ async def test_an_event_that_is_too_large_for_its_topic_does_not_hold_up_those_b
 
 async def test_topics_are_created_once_and_one_that_cannot_be_is_told(post: Post) -> None:
     wanted = Wanted(names=post.topics.outgoing, partitions=2)
-    largest = await asyncio.gather(*(ensure([post.broker.servers], wanted) for _ in range(3)))
+    largest = await asyncio.gather(*(ensure(plain(post.broker.servers), wanted) for _ in range(3)))
     assert set(largest) == {8 << 20}
     with pytest.raises(Unfit, match="could not be created: InvalidTopicError"):
-        await ensure([post.broker.servers], Wanted(names=["not a name"], partitions=1))
+        await ensure(plain(post.broker.servers), Wanted(names=["not a name"], partitions=1))
 
 
 async def test_messages_of_one_key_arrive_in_order(post: Post) -> None:

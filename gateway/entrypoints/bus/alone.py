@@ -1,6 +1,7 @@
 """An entry that may have killed its reader is taken in alone, and counted before it is touched."""
 
 import asyncio
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
@@ -24,23 +25,12 @@ class Alone:
         deliveries = await self._redis.hincrby(self._key, entry.id, 1)
         try:
             if deliveries >= self._most:
-                await intake.poison(_counted(entry, deliveries))
+                await intake.poison(replace(entry, deliveries=deliveries))
             else:
-                waiting = await intake.from_bus([_counted(entry, deliveries)])
+                waiting = await intake.from_bus([replace(entry, deliveries=deliveries)])
         except BaseException:
             # Only deaths count: an error of ours, of Redis, or a gentle stop is no proof against the event.
             await asyncio.shield(self._redis.hincrby(self._key, entry.id, -1))
             raise
         await self._redis.hdel(self._key, entry.id)
         return not waiting
-
-
-def _counted(entry: Entry, deliveries: int) -> Entry:
-    return Entry(
-        stream=entry.stream,
-        id=entry.id,
-        raw=entry.raw,
-        deliveries=deliveries,
-        engine=entry.engine,
-        flaw=entry.flaw,
-    )

@@ -1,5 +1,6 @@
 """Which bus: the one place where a scheme becomes parts."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -27,12 +28,15 @@ class Around:
     lanes: Lanes
     fleet: Fleet
     intake: Intake
+    epoch: Callable[[], str]
+    """The name of the state this process works on."""
+    forgot: Callable[[], Awaitable[None]]
+    """Asks for it again."""
 
 
 def bus_of(around: Around) -> Bus:
     """Build the subscription to `tool-calls`."""
-    servers = kafka_servers(around.settings.bus_url)
-    return _redis(around) if servers is None else _kafka(around, servers)
+    return _redis(around) if kafka_servers(around.settings.bus_url) is None else _kafka(around)
 
 
 def _redis(around: Around) -> Bus:
@@ -43,24 +47,34 @@ def _redis(around: Around) -> Bus:
     return RedisBus(bus, sweeper, fleet, intake=around.intake, dead_idle_ms=int(settings.beat_every * 1000))
 
 
-def _kafka(around: Around, servers: list[str]) -> Bus:
+def _kafka(around: Around) -> Bus:
     from gateway.entrypoints.bus.on_kafka import KafkaBus, Parts, Terms  # noqa: PLC0415 - a Redis bus does not pay for it
+    from gateway.entrypoints.bus.rereading import Rereading  # noqa: PLC0415 - as above
+    from gateway.entrypoints.bus.rereading import Terms as LossTerms  # noqa: PLC0415 - as above
+    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - as above
     from gateway.kafka.topics import Wanted  # noqa: PLC0415
 
     settings, topics, shard = around.settings, around.topics, around.lanes.shard
+    cluster = cluster_of(settings)
+    assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+    wanted = Wanted(
+        names=(topics.calls, *topics.outgoing), partitions=settings.bus_partitions, copies=settings.kafka_copies
+    )
     terms = Terms(
-        servers=servers,
+        cluster=cluster,
         topic=topics.calls,
         group=topics.prefix + GROUP,
         consumer=around.fleet.worker,
         batch=settings.intake_batch,
         session_s=settings.bus_session,
         poll_within_s=settings.bus_poll_within,
-        wanted=Wanted(names=(topics.calls, *topics.outgoing), partitions=settings.bus_partitions),
+        wanted=wanted,
     )
+    offsets = Offsets(around.redis, shard, around.epoch)
     parts = Parts(
         intake=around.intake,
-        offsets=Offsets(around.redis, shard),
+        offsets=offsets,
+        rereading=Rereading(offsets, LossTerms(seconds=settings.kafka_reread, forgot=around.forgot)),
         alone=Alone(around.redis, shard, most=settings.max_alone),
     )
     return KafkaBus(terms, parts)

@@ -112,11 +112,10 @@ async def _redis(settings: Settings) -> list[Finding]:
     findings = list(_server(facts, embedded=settings.redis_url is None))
     bus = facts
     try:
-        servers = kafka_servers(settings.bus_url)
+        if kafka_servers(settings.bus_url) is not None:
+            return [*findings, await _kafka(settings, topics)]
     except Misnamed as error:
-        return [*findings, Finding("bus", "fail", str(error), "Correct SLUICE_BUS_URL.")]
-    if servers is not None:
-        return [*findings, await _kafka(servers, topics)]
+        return [*findings, Finding("bus", "fail", str(error), "Correct the setting.")]
     if settings.bus_url is not None:
         there = await checkup(settings.bus_url, topics.calls)
         if isinstance(there, str):
@@ -125,11 +124,16 @@ async def _redis(settings: Settings) -> list[Finding]:
     return [*findings, *_group(bus, topics.calls)]
 
 
-async def _kafka(servers: list[str], topics: Topics) -> Finding:
-    from gateway.kafka.topics import AWAY, there  # noqa: PLC0415 - most have no Kafka
+async def _kafka(settings: Settings, topics: Topics) -> Finding:
+    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - most have no Kafka
+    from gateway.kafka.topics import AWAY, Unfit, there  # noqa: PLC0415 - as above
 
+    cluster = cluster_of(settings)
+    assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
     try:
-        missing = {topics.calls, *topics.outgoing} - await there(servers)
+        missing = {topics.calls, *topics.outgoing} - await there(cluster)
+    except Unfit as error:
+        return Finding("bus", "fail", str(error), "Correct the setting, or the broker.")
     except AWAY as error:
         return Finding(
             "bus", "fail", f"Kafka does not answer: {type(error).__name__}", "Start it, or correct SLUICE_BUS_URL."
@@ -137,7 +141,7 @@ async def _kafka(servers: list[str], topics: Topics) -> Finding:
     if missing:
         detail = f"topics are missing: {', '.join(sorted(missing))}"
         return Finding("bus", "warn", detail, "A worker creates them when it starts: sluice worker")
-    return Finding("bus", "ok", f"Kafka at {', '.join(servers)}, and every topic is there")
+    return Finding("bus", "ok", f"Kafka at {', '.join(cluster.servers)}, and every topic is there")
 
 
 async def _journal(settings: Settings) -> list[Finding]:
