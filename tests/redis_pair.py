@@ -23,7 +23,7 @@ class Server:
     """One server process on a port of the loopback, as durable as the product wants it."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        programs = asyncio.run(redis_programs.find())
+        programs = programs_here()
         assert programs, "no Redis server on this machine"
         self._program, self.home = programs[0].path, folder / name
         self.home.mkdir()
@@ -31,8 +31,8 @@ class Server:
         self.client = Redis(port=self.port, socket_timeout=5)
         self.start()
 
-    def start(self) -> None:
-        flags = {
+    def flags(self) -> dict[str, object]:
+        return {
             "port": self.port,
             "bind": "127.0.0.1",
             "dir": self.home,
@@ -42,10 +42,17 @@ class Server:
             "maxmemory-policy": "noeviction",
             "repl-diskless-sync-delay": 0,
         }
-        arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+
+    def start(self) -> None:
+        """Start, also again: with what is on the disk, under the same port."""
+        arguments = [part for name, value in self.flags().items() for part in (f"--{name}", str(value))]
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
         until(self.answers)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
 
     def answers(self) -> bool:
         with contextlib.suppress(RedisError):
@@ -164,6 +171,10 @@ def pair(folder: Path) -> Iterator[Pair]:
         both.door.close()
         both.primary.kill()
         both.replica.kill()
+
+
+def programs_here() -> list[redis_programs.Program]:
+    return asyncio.run(redis_programs.find())
 
 
 def free_port() -> int:

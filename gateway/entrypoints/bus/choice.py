@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from redis.asyncio import Redis
-
 from gateway.entrypoints.bus.alone import Alone
 from gateway.entrypoints.bus.on_redis import Bus as Subscription
 from gateway.entrypoints.bus.on_redis import RedisBus, Sweeper
@@ -11,7 +9,9 @@ from gateway.entrypoints.bus.port import Bus
 from gateway.flow.intake import Intake
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.offsets import Offsets
-from gateway.lanes.queue import Lanes
+from gateway.lanes.spread.above import AllOffsets
+from gateway.lanes.spread.queue import AllLanes
+from gateway.lanes.spread.shards import Shards
 from gateway.policy.bus_address import kafka_servers
 from gateway.settings import Settings
 from schemas.topics import GROUP, Topics
@@ -23,8 +23,8 @@ class Around:
 
     settings: Settings
     topics: Topics
-    redis: "Redis"
-    lanes: Lanes
+    shards: Shards
+    lanes: AllLanes
     fleet: Fleet
     intake: Intake
 
@@ -39,7 +39,9 @@ def _redis(around: Around) -> Bus:
     settings, stream, fleet = around.settings, around.topics.calls, around.fleet
     url = settings.bus_url or settings.state_url
     bus = Subscription(url, stream, around.intake, consumer=fleet.worker, batch=settings.intake_batch)
-    sweeper = Sweeper(around.lanes, around.redis, stream, fleet, most_alone=settings.max_alone)
+    home = around.shards.home
+    alone = Alone(home.redis, home.shard, most=settings.max_alone)
+    sweeper = Sweeper(around.lanes, home.redis, stream, fleet, alone)
     return RedisBus(bus, sweeper, fleet, intake=around.intake, dead_idle_ms=int(settings.beat_every * 1000))
 
 
@@ -47,7 +49,10 @@ def _kafka(around: Around, servers: list[str]) -> Bus:
     from gateway.entrypoints.bus.on_kafka import KafkaBus, Parts, Terms  # noqa: PLC0415 - a Redis bus does not pay for it
     from gateway.kafka.topics import Wanted  # noqa: PLC0415
 
-    settings, topics, shard = around.settings, around.topics, around.lanes.shard
+    settings, topics, home = around.settings, around.topics, around.shards.home
+    offsets = AllOffsets([Offsets(seat.redis, seat.shard) for seat in around.shards.parts])
+    # With one shard the script that refuses sees the mark itself.
+    stored = offsets.stored if len(offsets.parts) > 1 else None
     terms = Terms(
         servers=servers,
         topic=topics.calls,
@@ -60,7 +65,7 @@ def _kafka(around: Around, servers: list[str]) -> Bus:
     )
     parts = Parts(
         intake=around.intake,
-        offsets=Offsets(around.redis, shard),
-        alone=Alone(around.redis, shard, most=settings.max_alone),
+        offsets=offsets,
+        alone=Alone(home.redis, home.shard, most=settings.max_alone, stored=stored),
     )
     return KafkaBus(terms, parts)

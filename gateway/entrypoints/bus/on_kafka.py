@@ -26,6 +26,7 @@ from gateway.flow.intake import Entry, Intake
 from gateway.kafka.topics import AWAY, REQUEST_MS, Unfit, Wanted, ensure
 from gateway.lanes.offsets import Note, Offsets
 from gateway.lanes.queue import PASSING
+from gateway.lanes.spread.above import AllOffsets
 
 log = structlog.get_logger()
 
@@ -70,7 +71,7 @@ class Parts:
     """What takes the records in."""
 
     intake: Intake
-    offsets: Offsets
+    offsets: Offsets | AllOffsets
     alone: Alone
 
 
