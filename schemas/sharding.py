@@ -4,21 +4,23 @@ All of a connector lies in one shard, so that its limits stay exact. An id says 
 more than its id, and asking every shard would cost each look as many round trips as there are shards.
 """
 
-import zlib
+import hashlib
+from functools import lru_cache
 from typing import Final
 
 MOST_SHARDS: Final = 256
 
 _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_TAIL: Final = 2
-"""Characters at the end of an id that say it, of the random part: ten bits."""
+_FROM, _TO = 10, 12
+"""The characters of an id that say it: the first ten bits behind its time. What comes last counts up within a millisecond."""
 
-_SPAN: Final = len(_DIGITS) ** _TAIL
+_SPAN: Final = len(_DIGITS) ** (_TO - _FROM)
 
 
+@lru_cache(maxsize=4096)
 def shard_of(connector: str, shards: int) -> int:
     """Return the shard of a connector, by its name alone; what is no connector's is in the first."""
-    return zlib.crc32(connector.encode()) % shards if connector else 0
+    return int.from_bytes(hashlib.sha256(connector.encode()).digest()[:4]) % shards if connector else 0
 
 
 def shard_of_tool(tool: str, shards: int) -> int:
@@ -39,7 +41,7 @@ def placed(identity: str, shard: int, shards: int) -> str:
     value = drawn - drawn % shards + shard
     if value >= _SPAN:
         value -= shards
-    return identity[:-_TAIL] + _DIGITS[value // len(_DIGITS)] + _DIGITS[value % len(_DIGITS)]
+    return identity[:_FROM] + _DIGITS[value // len(_DIGITS)] + _DIGITS[value % len(_DIGITS)] + identity[_TO:]
 
 
 def shard_of_id(identity: str, shards: int) -> int:
@@ -49,6 +51,6 @@ def shard_of_id(identity: str, shards: int) -> int:
 
 def _value(identity: str) -> int:
     value = 0
-    for character in identity[-_TAIL:]:
+    for character in identity[_FROM:_TO]:
         value = value * len(_DIGITS) + max(0, _DIGITS.find(character))
     return value

@@ -47,7 +47,7 @@ class Spread(Generic[T]):
 
     def of_lane(self, lane: str) -> T:
         """Return that of a lane, a limit, a gate or a credential, each of which begins with its connector."""
-        return self.parts[shard_of_lane(lane, len(self.parts))]
+        return self.home if len(self.parts) == 1 else self.parts[shard_of_lane(lane, len(self.parts))]
 
     def of_tool(self, tool: str) -> T:
         """Return that of a tool."""
