@@ -23,8 +23,8 @@ from gateway.lanes.queue import PASSING
 from gateway.lanes.spread.agreement import StateUnfit, agree
 from gateway.lanes.spread.shards import reach
 from gateway.policy.state_address import cluster_of
-from gateway.roles import unsupported
 from gateway.settings import Settings
+from gateway.starting import unsupported
 from schemas.sharding import shard_of, shard_of_id
 from schemas.topics import Shard, Topics
 from tests.redis_cluster import RedisCluster, redis_cluster, until
