@@ -1,6 +1,6 @@
 """librdkafka's mock cluster, for machines without Java: a stand-in that knows groups, commits and idempotent producers.
 
-It creates a topic when it is asked about it, and not otherwise; it knows no configuration, no TLS and no restart: what it holds ends with it.
+It creates a topic when it is asked about it, and not otherwise; it knows no configuration, no TLS and no restart.
 """
 
 import asyncio
