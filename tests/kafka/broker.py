@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from gateway.lifeline import bind_to
@@ -110,8 +111,10 @@ def missing() -> str | None:
 
 
 def jars() -> Path:
-    """Return the directory of the jars; the first time they are fetched."""
+    """Return the directory of the jars; the first time they are fetched. Raises `KafkaMissing`."""
     done = _fetched()
+    if why := missing():
+        raise KafkaMissing(why)
     if not done.exists():
         _fetch(done.parent)
         done.touch()
@@ -130,8 +133,6 @@ def _java_version(java: str) -> int:
 
 
 def _fetch(folder: Path) -> None:
-    if why := missing():
-        raise KafkaMissing(why)
     wanted = "".join(
         f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
         for group, name, version in ARTIFACTS
@@ -198,6 +199,10 @@ class KafkaBroker:
     def servers(self) -> str:
         """The bootstrap addresses."""
         return ",".join(f"127.0.0.1:{peer.port}" for peer in self.peers)
+
+    @cached_property
+    def _jars(self) -> Path:
+        return jars()
 
     @property
     def log(self) -> str:
@@ -278,7 +283,7 @@ class KafkaBroker:
     def command(self, program: str, *arguments: str) -> list[str]:
         """Return how one of Kafka's own programs is started."""
         settings = [f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"]
-        return ["java", *JVM, *settings, "-cp", f"{jars()}/*", program, *arguments]
+        return ["java", *JVM, *settings, "-cp", f"{self._jars}/*", program, *arguments]
 
     def run(self, program: str, *arguments: str, given: str = "", within_s: float = 60) -> str:
         """Run one of Kafka's own programs to its end and return what it printed."""

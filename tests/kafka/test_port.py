@@ -21,8 +21,9 @@ from gateway.settings import Settings
 from schemas.topics import GROUP, Shard, Topics
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.conftest import NUMBERS
+from tests.kafka.mock import MockBroker
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.stand_in, pytest.mark.timeout(300)]
 
 WITHIN_S = 30.0
 
@@ -113,6 +114,8 @@ async def ground(
         yield Ground(lambda: buses.bus_of(around(inbox)), inbox, lambda word: redis.xadd(stream, {"data": word}))
         return
     broker: KafkaBroker = request.getfixturevalue("broker")
+    if isinstance(broker, MockBroker):
+        await asyncio.to_thread(broker.touch, [topics.calls, *topics.outgoing])
 
     async def nothing(_: list[str]) -> None:
         return

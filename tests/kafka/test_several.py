@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.kafka.broker import KafkaBroker, KafkaMissing, jars, missing, several
+from tests.kafka.broker import KafkaBroker, KafkaMissing, jars, several
 from tests.kafka.conftest import NUMBERS
 from tests.kafka.stage import Stage, staged
 from tests.kafka.test_commands import sluice
@@ -25,8 +25,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 def nodes() -> Iterator[list[KafkaBroker]]:
     """Three JVMs of about 300 MB each."""
     try:
-        if why := missing():
-            pytest.skip(f"NO KAFKA HERE: {why}")
         jars()
     except KafkaMissing as error:
         pytest.skip(f"NO KAFKA HERE: {error}")
