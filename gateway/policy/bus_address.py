@@ -12,7 +12,7 @@ class Misnamed(ValueError):  # noqa: N818 - it names a situation
 
 def kafka_servers(url: str | None) -> list[str] | None:
     """Return the bootstrap servers of `kafka://host:port[,host:port]`; None: the bus is a Redis. Raises `Misnamed`."""
-    if url is None or urlsplit(url).scheme != KAFKA:
+    if url is None or _scheme(url) != KAFKA:
         return None
     rest = url.partition("://")[2]
     if "@" in rest or "/" in rest.rstrip("/") or "?" in rest:
@@ -21,6 +21,13 @@ def kafka_servers(url: str | None) -> list[str] | None:
             "SLUICE_BUS_URL is kafka://host:port[,host:port] and nothing more: no user, no path, no parameters."
         )
     return [_server(part) for part in rest.rstrip("/").split(",")]
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:  # whose words quote the address, and with it what may be a password
+        raise Misnamed("SLUICE_BUS_URL cannot be read as an address.") from None
 
 
 def _server(part: str) -> str:
