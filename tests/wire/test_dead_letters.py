@@ -261,7 +261,8 @@ async def test_the_commands_resolve_and_discard(gateway: Served, vendor: VendorP
     ran = await sluice("dlq", "resolve", first, "--not-done", "--reason", "asked them")
     assert (ran.code, ran.data["status"], ran.data["effect"]) == (0, "open", "not_executed"), ran.err
     assert f"next: sluice dlq replay {first} --dry-run" in ran.err
-    done = await sluice("dlq", "resolve", second, "--done", "--reason", "seen")
+    done = await sluice("dlq", "resolve", second, "--done")  # as the letter itself says it
+    assert done.data["reason"] == "no reason was given"
     assert (done.data["status"], done.data["effect"], done.data["decided_by"]) == ("resolved", "executed", WHO)
     assert "its effect: executed" in done.err
     again = (await sluice("dlq", "show", second)).data

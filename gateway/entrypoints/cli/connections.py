@@ -44,7 +44,7 @@ def ls(output: options.Output = None) -> None:
     _, answer = client.ask("GET", "/v1/connections")
     found = answer["connections"]
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("AGE", "EXPIRES"))
 
 
 def give(connection: Connection, output: options.Output = None) -> None:

@@ -56,7 +56,7 @@ def health(connector: Connector = None, every: Every = False, output: options.Ou
     if chosen(output) is not Format.TABLE:
         show_one(answer, output)
         return
-    show_rows(list(health_rows(answer, every=every)), output, columns=SIGNS)
+    show_rows(list(health_rows(answer, every=every)), output, columns=SIGNS, spare=("SEEN",))
     say(f"{answer['status']}: {answer['sentence']}")
     if answer["action"]:
         say(f"  next: {answer['action']}")
