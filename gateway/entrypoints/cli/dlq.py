@@ -121,7 +121,16 @@ def show(
     _, answer = client.ask("GET", f"/v1/dead-letters/{quote(letter, safe='')}{query}")
     show_one(answer, output, table=brief(answer))
     if answer["status"] == "open":
-        say(f"  next: {answer['record']['failure']['action']}")
+        if answer["opened"] is None and answer["record"]["privacy"]["redacted_paths"]:
+            say(f"  what was sent: sluice dlq show {letter} --open")
+        say(f"  next: {_next(letter, answer)}")
+
+
+def _next(letter: str, answer: Mapping[str, Any]) -> str:
+    """Return the failure's own next step, or what follows when a person has said meanwhile that it did not run."""
+    if answer["decided_by"] is not None and answer["effect"] == "not_executed":
+        return f"sluice dlq replay {letter} --dry-run"
+    return str(answer["record"]["failure"]["action"])
 
 
 def resolve(
@@ -237,17 +246,30 @@ def brief(answer: Mapping[str, Any]) -> dict[str, Any]:
         "call": identity["call"],
         "error": failure["class"],
         "message": failure["message"],
-        "effect": f"{answer['effect']} ({record['effect']['evidence']}, by {answer['decided_by'] or 'rule'})",
+        "effect": f"{answer['effect']} ({_told_by(answer)})",
         "http": upstream.get("http_status"),
         "attempts": record["attempts"]["total"],
         "last": failure["last_at"],
         "group": record["grouping"]["fingerprint"],
-        "replayed": f"{record['lifecycle']['generation']} times"
-        + (f", before: {record['lifecycle']['parent_id']}" if record["lifecycle"]["parent_id"] else ""),
+        "chain": _chain(record["lifecycle"]),
+        **({"replay": answer["replay"]} if answer["replay"] else {}),
     }
     findings = [finding["sentence"] for finding in failure["findings"]]
     sealed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in opened.items()}
     return {**facts, **({"findings": "\n".join(findings)} if findings else {}), **sealed}
+
+
+def _told_by(answer: Mapping[str, Any]) -> str:
+    """Return who told the effect and how it is known: a rule by its evidence, or a person with a reason."""
+    if answer["decided_by"] is None:
+        return f"{answer['record']['effect']['evidence']}, by rule"
+    return f"by {answer['decided_by']}" + (f": {answer['reason']}" if answer["reason"] else "")
+
+
+def _chain(lifecycle: Mapping[str, Any]) -> str:
+    """Return how many replays lie before a letter."""
+    count, parent = lifecycle["generation"], lifecycle["parent_id"]
+    return f"after {count} replays, the last of {parent}" if parent else "the first letter of its call"
 
 
 def when(stamped: str) -> str:

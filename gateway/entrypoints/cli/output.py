@@ -150,7 +150,10 @@ def widths(columns: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> 
     """Keep columns of single words, such as ids, whole while there is room; None: the table shares out what is left."""
     by_column = list(zip(columns, *rows, strict=True))
     whole = [max(map(len, cells)) for cells in by_column]
-    words = [max(len(word) for one in cells for word in one.split() or [""]) for cells in by_column]
+    words = [
+        natural if _single_words(cells) else _longest_word(cells)
+        for cells, natural in zip(by_column, whole, strict=True)
+    ]
     if sum(whole) + _GAP * (len(columns) - 1) <= most:
         return [None] * len(columns)
     left = most - _GAP * (len(columns) - 1) - sum(min(word, _LEAST) for word in words)
@@ -170,7 +173,8 @@ def _least(found: Sequence[str]) -> int:
 
 
 def _single_words(found: Sequence[str]) -> bool:
-    return max(map(len, found)) == _longest_word(found)
+    """Tell whether no cell has a space inside; one before is an indentation."""
+    return not any(" " in one.strip() for one in found)
 
 
 def _longest_word(found: Sequence[str]) -> int:
