@@ -85,6 +85,7 @@ class _Record:
     headers: Any
     partition: int = 0
     offset: int = 0
+    timestamp: int = 0
 
 
 def text(raw: bytes) -> str:
@@ -161,8 +162,8 @@ PARSERS: Mapping[str, Parser] = MappingProxyType(
             b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ),
         "moment.read": Parser(lambda raw: moment.read(text(raw)), b"2026-11-20T09:00:00.5+01:00", (ValueError,)),
-        "reading._read": Parser(
-            lambda raw: reading._read(raw, MOST, ToolCallData), b'{"tool":"a","arguments":{}}', (ProblemError,)
+        "reading.read": Parser(
+            lambda raw: reading.read(raw, MOST, ToolCallData), b'{"tool":"a","arguments":{}}', (ProblemError,)
         ),
         "reading.preferred_wait": Parser(
             lambda raw: reading.preferred_wait([text(raw)]), b'respond-async, wait="10"; foo'
