@@ -259,6 +259,9 @@ PARSERS: Mapping[str, Parser] = MappingProxyType(
         "bus_address.kafka_servers": Parser(
             lambda raw: bus_address.kafka_servers(text(raw)), b"kafka://a:1,[::1]:2", (bus_address.Misnamed,)
         ),
+        "bus_address.over_tls": Parser(
+            lambda raw: bus_address.over_tls(text(raw)), b"kafka+ssl://a:1", (bus_address.Misnamed,)
+        ),
         "document.read": Parser(_manifest, MANIFEST, most=3072),
         "compile_schema": Parser(_schema, SCHEMA, (SchemaError,)),
         "render.render": Parser(_render, b'"a b"'),
