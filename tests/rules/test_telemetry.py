@@ -8,14 +8,14 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from gateway import telemetry
+from gateway import logs, telemetry
 from gateway.entrypoints.cli.arguments import parse, whole
 from gateway.entrypoints.cli.events import event_of
 from gateway.ports.load import Closing, Gauges, Load, Waits
 from schemas import cloudevent
 from schemas.lifecycle import HoldReason
 
-HIDDEN = telemetry.HIDDEN
+HIDDEN = logs.HIDDEN
 SCHEMA = {
     "properties": {
         "name": {"type": "string"},
@@ -46,7 +46,7 @@ SCHEMA = {
     ],
 )
 def test_what_is_or_looks_like_a_secret_is_not_written(event: dict[str, object], clean: dict[str, object]) -> None:
-    assert telemetry.scrub(None, "info", event) == clean
+    assert logs.scrub(None, "info", event) == clean
 
 
 def test_a_log_line_is_json_with_time_and_level_and_library_lines_come_along(
@@ -54,7 +54,7 @@ def test_a_log_line_is_json_with_time_and_level_and_library_lines_come_along(
 ) -> None:
     before, level = logging.getLogger().handlers[:], logging.getLogger().level
     try:
-        telemetry.configure("info", pretty=False)
+        logs.configure("info", pretty=False)
         structlog.get_logger("ours").info("call.settled", call="01J", password="hunter2")
         logging.getLogger("library").warning("connected to %s", "redis://u:p@h")
         logging.getLogger("library").debug("not written")

@@ -368,7 +368,7 @@ async def test_a_storm_of_differences_is_told_in_bounds(
             vendor.script("contacts.get", Behaviour(do=Kind.STATUS, status=200, body=body))
             await read(gateway, number)
         findings = gateway.gateway.guarding.findings
-        findings._loud = 85
+        findings.home._loud = 85
         for number in range(10, 16):
             fields = {f"f_{chr(97 + number)}_{chr(97 + at)}": 1 for at in range(8)}
             vendor.script("contacts.get", Behaviour(do=Kind.STATUS, status=200, body={**fields, "id": "x"}))
