@@ -137,7 +137,7 @@ def _tools(settings: Settings) -> str:
     """Return the command that lists what was loaded here, from wherever it is typed."""
     if "connectors" not in settings.model_fields_set:
         return "sluice connectors ls"
-    return " ".join(["sluice connectors ls", *(f"--connectors {path.absolute()}" for path in settings.connectors)])
+    return " ".join(["sluice connectors ls", *(f"--connectors {path.resolve()}" for path in settings.connectors)])
 
 
 def without_password(url: str) -> str:

@@ -38,7 +38,7 @@ def test_what_is_called_up_answers_and_a_port_that_is_taken_is_told(tmp_path: Pa
             (tools,) = [line.split("Tools", 1)[1].split() for line in said if "Tools" in line]
             assert tools == [
                 *("sluice", "connectors", "ls", "--connectors"),
-                str((ROOT / "examples/json-api.yaml").absolute()),
+                str((ROOT / "examples/json-api.yaml").resolve()),
             ]
             second = environment(tmp_path / "second", port)
             told = subprocess.run(
@@ -47,7 +47,7 @@ def test_what_is_called_up_answers_and_a_port_that_is_taken_is_told(tmp_path: Pa
                 env=second,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=120,
                 check=False,
             )
             assert told.returncode == 1

@@ -18,7 +18,11 @@ COLUMNS = ("ALERT", "KIND", "STATE", "OPENED", "COUNT", "WHAT")
 
 def register(app: typer.Typer) -> None:
     """Add `alerts`."""
-    several = typer.Typer(help="Patterns that need a person: look at them, and end them.", no_args_is_help=True)
+    several = options.group(
+        "Patterns that need a person: look at them, and end them.",
+        "sluice alerts ls",
+        "sluice alerts show 01JCW3H5N0000000000000000A",
+    )
     several.command()(ls)
     several.command()(show)
     several.command()(resolve)

@@ -20,7 +20,11 @@ COLUMNS = ("CONNECTOR", "ORIGIN", "STATE", "BY", "UNTIL", "FAILED", "REASON")
 
 def register(app: typer.Typer) -> None:
     """Add `breakers`."""
-    several = typer.Typer(help="Look at the breakers, and keep them open or closed.", no_args_is_help=True)
+    several = options.group(
+        "Look at the breakers, and keep them open or closed.",
+        "sluice breakers ls",
+        'sluice breakers open crm --reason "they migrate" --for 30m',
+    )
     several.command()(ls)
     several.command("open")(keep_open)
     several.command("close")(keep_closed)

@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from dlq.keys import FILE as KEY_FILE
 from gateway import redis_programs
 from gateway.embedded_redis import SOCKET_PATH_BYTES
 from gateway.entrypoints.cli import client
+from gateway.entrypoints.cli.options import meant
 from gateway.journal import schema
 from gateway.journal.database import Away, Database, Misplaced, Missing
 from gateway.lanes.checkup import OLDEST, UNANSWERED, Facts, behind, checkup
@@ -58,6 +59,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Run every examination."""
     return [
         *_machine(),
+        *_settings(os.environ),
         *_data(settings),
         *_keys(settings),
         *asyncio.run(_redis(settings)),
@@ -71,6 +73,16 @@ def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     good = sys.version_info >= (3, 11)
     yield Finding("python", "ok" if good else "fail", version, "" if good else "Use Python 3.11 or newer.")
+
+
+def _settings(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Find variables that nothing reads: whoever wrote one believes that it acts."""
+    known = {f"SLUICE_{name.upper()}" for name in Settings.model_fields} | {client.URL, client.KEY}
+    unread = sorted(name for name in environ if name.startswith("SLUICE_") and name not in known)
+    for name in unread:
+        yield Finding("settings", "warn", f"{name} is no setting{meant(name, known)}", f"Correct it, or: unset {name}")
+    if not unread:
+        yield Finding("settings", "ok", "every variable SLUICE_… is read")
 
 
 def _data(settings: Settings) -> Iterator[Finding]:

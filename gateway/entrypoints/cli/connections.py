@@ -22,7 +22,9 @@ CHECK_S = 60.0
 
 def register(app: typer.Typer) -> None:
     """Add `connections`."""
-    several = typer.Typer(help="Look at credentials and renew them.", no_args_is_help=True)
+    several = options.group(
+        "Look at credentials and renew them.", "sluice connections ls", "sluice connections authorize crm/main"
+    )
     several.command()(ls)
     several.command()(connections_add.add)
     several.command("set")(give)

@@ -19,7 +19,11 @@ Tool = Annotated[str, typer.Argument(help="connector.operation", metavar="TOOL")
 
 def register(app: typer.Typer) -> None:
     """Add `connectors`."""
-    several = typer.Typer(help="Look at the manifests, check and explain them.", no_args_is_help=True)
+    several = options.group(
+        "Look at the manifests, check and explain them.",
+        "sluice connectors lint",
+        "sluice connectors explain crm.contacts.create",
+    )
     several.command("ls")(ls)
     several.command()(lint)
     several.command()(planners.check)

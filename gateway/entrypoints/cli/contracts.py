@@ -25,7 +25,11 @@ FINDINGS = ("FINGERPRINT", "LEVEL", "STATE", "COUNT", "WHAT")
 
 def register(app: typer.Typer) -> None:
     """Add `contracts`."""
-    several = typer.Typer(help="Look at contracts and their findings, accept and reject.", no_args_is_help=True)
+    several = options.group(
+        "Look at contracts and their findings, accept and reject.",
+        "sluice contracts ls",
+        "sluice contracts show crm.contacts.create",
+    )
     for command in (ls, show, diff, accept, reject):
         several.command()(command)
     app.add_typer(several, name="contracts")

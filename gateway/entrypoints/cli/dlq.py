@@ -34,7 +34,12 @@ PAGE = 200
 
 def register(app: typer.Typer) -> None:
     """Add `dlq`."""
-    several = typer.Typer(help="Dead letters: look, decide, replay.", no_args_is_help=True)
+    several = options.group(
+        "Dead letters: look, decide, replay.",
+        "sluice dlq groups",
+        "sluice dlq show 01JCW3H5N0000000000000000A --open",
+        "sluice dlq replay --group v1:9f2c51d0a7b3e846 --dry-run",
+    )
     for command in (ls, groups, show, resolve, discard, export):
         several.command()(command)
     dlq_replay.register(several)

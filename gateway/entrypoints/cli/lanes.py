@@ -23,7 +23,9 @@ COLUMNS = ("LANE", "WAITING", "LIVE", "OLDEST", "ETA", "HELD BY")
 
 def register(app: typer.Typer) -> None:
     """Add `lanes`."""
-    several = typer.Typer(help="Look at the lanes, pause and resume them.", no_args_is_help=True)
+    several = options.group(
+        "Look at the lanes, pause and resume them.", "sluice lanes ls", "sluice lanes show crm.contacts.create"
+    )
     several.command()(ls)
     several.command()(show)
     several.command()(pause)

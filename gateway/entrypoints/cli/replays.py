@@ -19,7 +19,9 @@ WIDE = 40
 
 def register(app: typer.Typer) -> None:
     """Add `replays`."""
-    several = typer.Typer(help="Replays: look at them and steer them.", no_args_is_help=True)
+    several = options.group(
+        "Replays: look at them and steer them.", "sluice replays ls", "sluice replays show 01JCW3H5N0000000000000000B"
+    )
     for command in (ls, show, start, pause, resume, cancel):
         several.command()(command)
     app.add_typer(several, name="replays")
