@@ -20,7 +20,7 @@ from tests.faults.matrix.schedule import Schedule, shrink
 from tests.faults.matrix.stage import Setting, Stage
 from tests.vendor.client import VendorProcess
 
-SHRINK_TRIES = 12
+SHRINK_TRIES, SHRINK_S = 12, 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +42,15 @@ def play(scene: Scene) -> None:
     """The same with workers that run already, or that a fault brings."""
     stage, schedule = scene.stage, scene.schedule
     calls = mix(schedule.calls, stage.dice, stage.setting.classes)
-    pause = schedule.seconds / max(1, len(calls))
+    pause, every = schedule.seconds / max(1, len(calls)), stage.setting.broken_every
 
     def agents() -> None:
         begun = time.monotonic()
         for number, one in enumerate(calls):
             time.sleep(max(0.0, begun + number * pause - time.monotonic()))
             stage.publish(one)
+            if every and number % every == 0:
+                stage.publish_raw(b"{broken %d" % number)
 
     publishing = threading.Thread(target=agents)
     publishing.start()
@@ -156,9 +158,9 @@ def _judged(row: Scenario, scene: Scene, begun: float) -> Run:
 
 def shortest(row: Scenario, failed: Run, vendor: VendorProcess) -> Schedule:
     """Look for a shorter schedule that breaks the same promises."""
-    broken = {one.invariant for one in failed.violations}
+    broken, give_up = {one.invariant for one in failed.violations}, time.monotonic() + SHRINK_S
 
     def fails(candidate: Schedule) -> bool:
-        return bool(broken & {one.invariant for one in run_schedule(row, candidate, vendor).violations})
+        return time.monotonic() < give_up and bool(broken & {one.invariant for one in run_schedule(row, candidate, vendor).violations})
 
     return shrink(failed.schedule, fails, tries=SHRINK_TRIES)

@@ -41,6 +41,8 @@ class Setting:
     operations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Over single operations of the manifest."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    broken_every: int = 0
+    """After each so many calls comes an event that cannot be read; 0: none."""
     journal: bool = False
     documents: Sequence[Mapping[str, Any]] = ()
     """More manifests: agents, operators, connections."""
@@ -183,6 +185,10 @@ class Stage:
             time.sleep(0.05)
         return None
 
+    def until_quiet(self) -> None:
+        """Wait, within a row, until all that was published so far has ended."""
+        self.until(self._is_quiet, "all that was published has ended", within_s=40)
+
     def _is_quiet(self) -> bool:
         try:
             sums = self.sums()
@@ -203,7 +209,7 @@ class Stage:
         """Tell whether the journal has written everything that it was sent."""
         topics = ("tool-events", "tool-results", "dead-letters")
         groups = [self.books.xinfo_groups(topic) for topic in topics if self.books.exists(topic)]
-        return all(one["pending"] == 0 and one["lag"] == 0 for found in groups for one in found)
+        return all(found and all(one["pending"] == 0 and one["lag"] == 0 for one in found) for found in groups)
 
     def journal_rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask the journal's database, as an outsider."""
