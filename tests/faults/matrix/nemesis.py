@@ -5,16 +5,12 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
+from tests.faults.matrix.ground import GROUND, Heal, nothing
 from tests.faults.matrix.proxy import Proxy, Toxic
 from tests.faults.matrix.schedule import Fault
 from tests.faults.matrix.stage import PATIENCE_S, Stage
-
-Heal = Callable[[], None]
-
-
-def nothing() -> None:
-    """Need no healing."""
 
 
 class Nemesis:
@@ -31,11 +27,10 @@ class Nemesis:
             "stop_worker": lambda _: self._stop(stage.alive[:1]),
             "stop_workers": lambda _: self._stop(stage.alive),
             "die": self._die,
-            "redis_kill": lambda _: self._redis_kill(),
-            "redis_stop": lambda _: self._redis_stop(),
             "vendor_stop": lambda _: self._vendor_stop(),
             "clock": self._clock,
             "broker_kill": lambda _: self._broker_kill(),
+            **{verb: partial(strike, stage) for verb, strike in GROUND.items()},
         }
 
     @property
@@ -89,14 +84,6 @@ class Nemesis:
 
         return go_on
 
-    def _redis_kill(self) -> Heal:
-        self.stage.redis.kill()
-        return self.stage.redis.start
-
-    def _redis_stop(self) -> Heal:
-        self.stage.redis.suspend()
-        return self.stage.redis.resume
-
     def _vendor_stop(self) -> Heal:
         self.stage.vendor.freeze()
         return self.stage.vendor.thaw
@@ -118,14 +105,13 @@ class Nemesis:
 def _poison(proxy: Proxy, toxic: str, fault: Fault) -> Heal:
     kinds = ("latency", "down", "timeout", "reset_peer", "slicer", "limit_data", "bandwidth", "drop_reply")
     kind = kinds[kinds.index(toxic)]
-    proxy.add(
-        Toxic(
-            kind=kind,  # type: ignore[arg-type]
-            way=fault.way,
-            seconds=fault.delay_s,
-            jitter_s=fault.jitter_s,
-            amount=fault.amount,
-            share=fault.share,
-        )
+    poison = Toxic(
+        kind=kind,  # type: ignore[arg-type]
+        way=fault.way,
+        seconds=fault.delay_s,
+        jitter_s=fault.jitter_s,
+        amount=fault.amount,
+        share=fault.share,
     )
-    return proxy.clear
+    proxy.add(poison)
+    return lambda: proxy.remove(poison)

@@ -20,7 +20,7 @@ from tests.faults.matrix.schedule import Schedule, shrink
 from tests.faults.matrix.stage import Setting, Stage
 from tests.vendor.client import VendorProcess
 
-SHRINK_TRIES, SHRINK_S = 12, 180.0
+SHRINK_TRIES, SHRINK_S = 12, 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +161,8 @@ def shortest(row: Scenario, failed: Run, vendor: VendorProcess) -> Schedule:
     broken, give_up = {one.invariant for one in failed.violations}, time.monotonic() + SHRINK_S
 
     def fails(candidate: Schedule) -> bool:
-        return time.monotonic() < give_up and bool(broken & {one.invariant for one in run_schedule(row, candidate, vendor).violations})
+        return time.monotonic() < give_up and bool(
+            broken & {one.invariant for one in run_schedule(row, candidate, vendor).violations}
+        )
 
     return shrink(failed.schedule, fails, tries=SHRINK_TRIES)

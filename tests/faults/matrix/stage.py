@@ -121,7 +121,11 @@ class Stage:
             self.start_worker()
         if self.setting.journal and self.journal is None:
             self.journal = self.workers.start_role("journal")
-        self.until(lambda: self.workers.log.count("worker.started") >= ready + self.setting.workers, "workers start")
+        self.until(
+            lambda: self.workers.log.count("worker.started") >= ready + self.setting.workers,
+            "workers start",
+            within_s=60,
+        )
 
     @property
     def started_before(self) -> bool:
@@ -180,16 +184,17 @@ class Stage:
     def quiet(self, within_s: float) -> float | None:
         """Wait until all that was published has ended, and return how long after the last healing that was."""
         while (since := time.monotonic() - self.healed_at) < within_s:
-            if self._is_quiet():
+            if self.is_quiet():
                 return since
             time.sleep(0.05)
         return None
 
     def until_quiet(self) -> None:
         """Wait, within a row, until all that was published so far has ended."""
-        self.until(self._is_quiet, "all that was published has ended", within_s=40)
+        self.until(self.is_quiet, "all that was published has ended", within_s=40)
 
-    def _is_quiet(self) -> bool:
+    def is_quiet(self) -> bool:
+        """Tell whether all that was published has ended."""
         try:
             sums = self.sums()
             pending = self.books.xpending("tool-calls", "sluice")["pending"]
