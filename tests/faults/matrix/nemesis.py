@@ -10,7 +10,7 @@ from functools import partial
 from tests.faults.matrix.ground import GROUND, Heal, nothing
 from tests.faults.matrix.proxy import Proxy, Toxic
 from tests.faults.matrix.schedule import Fault
-from tests.faults.matrix.stage import PATIENCE_S, Stage
+from tests.faults.matrix.stage import PATIENCE_S, Stage, patience
 
 
 class Nemesis:
@@ -68,7 +68,7 @@ class Nemesis:
     def _die(self, fault: Fault) -> Heal:
         """Send a worker in that kills itself at a step; others come after its death."""
         deadly = self.stage.workers.start(fault.point, str(max(1, fault.amount)))
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + PATIENCE_S * patience()
         while deadly.poll() is None and time.monotonic() < give_up:
             time.sleep(0.02)
         self.stage.demand(deadly.poll() == -signal.SIGKILL, f"the worker does not die {fault.point}")

@@ -136,7 +136,7 @@ class Proxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(link.carry(inner, out, "up"))
                 both.create_task(link.carry(outer, back, "down"))
-        except* (Cut, OSError):
+        except* (Cut, OSError, asyncio.CancelledError):
             link.cut()
         finally:
             self._links.discard(link)

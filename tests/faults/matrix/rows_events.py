@@ -10,9 +10,9 @@ from tests.faults.matrix.load import ARGUMENT, Call, call
 from tests.faults.matrix.rows_workers import SLOW, slow_storm
 from tests.faults.matrix.scenario import NotRun, Scenario, Scene, play
 from tests.faults.matrix.schedule import Fault, Schedule
-from tests.faults.matrix.stage import Setting
+from tests.faults.matrix.stage import Setting, patience
 
-COPIES, OTHERS, VICTIMS = 100, 5, 4
+COPIES, OTHERS, VICTIMS = 100, 5, 2
 
 
 def plain(dice: Random, seed: int) -> Schedule:
@@ -115,7 +115,7 @@ def malformed(scene: Scene) -> None:
 def poisonous(scene: Scene) -> None:
     """Some events kill whoever reads them; somebody starts the workers again, as a supervisor does."""
     stage = scene.stage
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 60 * patience()
     for _ in range(VICTIMS):
         stage.publish_raw(POISON)
     playing = threading.Thread(target=play, args=(scene,))
@@ -128,6 +128,9 @@ def poisonous(scene: Scene) -> None:
         workers = [one for one in workers if one not in dead] + [stage.workers.start("poison") for _ in dead]
         time.sleep(0.05)
     playing.join()
+    for one in workers:
+        one.kill()
+    stage.start_team()
     scene.nemesis.note("poison", deaths)
     stage.demand(stage.sums()["undecodable"] == VICTIMS, "each poison is a letter", str(stage.sums()))
     stage.demand(deaths <= VICTIMS * 5, "poison is given up soon", f"{deaths} deaths")

@@ -20,9 +20,9 @@ PATIENT = {"SLUICE_LEASE_GUARD": "20"}
 def restarts(dice: Random, seed: int) -> Schedule:
     faults = [
         Fault(at_s=number * 4 + dice.uniform(0.5, 2), kind="redis_kill", seconds=dice.uniform(0.1, 2))
-        for number in range(3)
+        for number in range(2)
     ]
-    return Schedule(seed=seed, calls=300, seconds=11.0, faults=tuple(faults))
+    return Schedule(seed=seed, calls=200, seconds=7.0, faults=tuple(faults))
 
 
 def stall(dice: Random, seed: int) -> Schedule:
@@ -31,7 +31,7 @@ def stall(dice: Random, seed: int) -> Schedule:
 
 
 def cuts(dice: Random, seed: int) -> Schedule:
-    """Plan a dozen wounds of the network to Redis, one after the other."""
+    """Plan ten wounds of the network to Redis, one after the other."""
     amounts = {
         "reset_peer": (0, 0),
         "drop_reply": (1, 4),
@@ -40,7 +40,7 @@ def cuts(dice: Random, seed: int) -> Schedule:
         "latency": (0, 0),
     }
     faults = []
-    for number in range(14):
+    for number in range(10):
         toxic = dice.choice(tuple(amounts))
         fault = Fault(
             at_s=0.5 + number * 0.7,
@@ -51,7 +51,7 @@ def cuts(dice: Random, seed: int) -> Schedule:
             delay_s=0.05 if toxic == "latency" else 0.0,
         )
         faults.append(fault)
-    return Schedule(seed=seed, calls=400, seconds=10.0, faults=tuple(faults))
+    return Schedule(seed=seed, calls=300, seconds=7.0, faults=tuple(faults))
 
 
 def torn(dice: Random, seed: int) -> Schedule:

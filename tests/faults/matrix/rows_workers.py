@@ -32,19 +32,19 @@ def deaths(*points: str) -> Plan:
 def massacres(dice: Random, seed: int) -> Schedule:
     """Plan that all workers die every few seconds."""
     at_s, faults = 1.0, []
-    while at_s < 14:
+    while at_s < 9:
         faults.append(Fault(at_s=at_s, kind="kill_workers", seconds=0.2))
         at_s += dice.uniform(2.0, 3.5)
-    return Schedule(seed=seed, calls=500, seconds=14.0, faults=tuple(faults))
+    return Schedule(seed=seed, calls=400, seconds=9.0, faults=tuple(faults))
 
 
 def dozes(dice: Random, seed: int) -> Schedule:
-    """Plan that a worker sleeps for longer than its leases and wakes up again, three times."""
+    """Plan that a worker sleeps for longer than its leases and wakes up again, twice."""
     faults = [
         Fault(at_s=0.5 + number * 4 + dice.uniform(0, 1), kind="stop_worker", seconds=dice.uniform(3, 3.8))
-        for number in range(3)
+        for number in range(2)
     ]
-    return Schedule(seed=seed, calls=300, seconds=12.0, faults=tuple(faults))
+    return Schedule(seed=seed, calls=200, seconds=8.0, faults=tuple(faults))
 
 
 def slow_storm(scene: Scene) -> None:
