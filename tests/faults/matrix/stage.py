@@ -13,7 +13,9 @@ from random import Random
 from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from ruamel.yaml import YAML
 
 from tests.demo import ledger
@@ -65,6 +67,8 @@ class Stage:
         self.loop = ProxyLoop()
         self.redis = Server(folder, "redis")
         self.books: Any = Redis(port=self.redis.port, socket_timeout=15)
+        # By itself the client would publish again, and tell nobody.
+        self._bus: Any = Redis(port=self.redis.port, socket_timeout=15, retry=Retry(NoBackoff(), 0))
         self.redis_proxy = Proxy(self.loop, self.redis.port, dice)
         self.vendor_proxy = Proxy(self.loop, int(vendor.url.rpartition(":")[2]), dice)
         vendor.reset()
@@ -154,7 +158,7 @@ class Stage:
         give_up = time.monotonic() + 60
         while True:
             try:
-                self.books.xadd("tool-calls", {"data": raw})
+                self._bus.xadd("tool-calls", {"data": raw})
             except RedisError:
                 with self._publishing:
                     self.unsure += 1
@@ -241,6 +245,7 @@ class Stage:
         self.redis_proxy.close()
         self.vendor_proxy.close()
         self.books.close()
+        self._bus.close()
         self.redis.kill()
         self.loop.stop()
 
