@@ -81,7 +81,7 @@ class Stage:
         self.declare()
         self.team: list[subprocess.Popen[bytes]] = []
         self.calls: dict[str, Call] = {}
-        self.published = self.unsure = 0
+        self.published = 0
         self.demands: list[Violation] = []
         self.sizes: list[tuple[str, Size, Size]] = []
         self.approved: dict[str, int] = {}
@@ -160,8 +160,6 @@ class Stage:
             try:
                 self._bus.xadd("tool-calls", {"data": raw})
             except RedisError:
-                with self._publishing:
-                    self.unsure += 1
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(0.1)
