@@ -36,6 +36,10 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def flags(self) -> dict[str, object]:
         return {
             "port": self.port,
