@@ -20,7 +20,7 @@ from tests.demo import ledger
 from tests.faults.conftest import Workers, free_port
 from tests.faults.matrix.load import ALL, CREDENTIAL, Call
 from tests.faults.matrix.proxy import Proxy, ProxyLoop
-from tests.faults.matrix.recording import Limit, Size, Violation
+from tests.faults.matrix.recording import Limit, Oracle, Size, Violation
 from tests.redis_pair import Server
 from tests.vendor.client import VendorProcess
 
@@ -40,6 +40,8 @@ class Setting:
     """Over the connector's `defaults`: timeout, retry, breaker."""
     operations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Over single operations of the manifest."""
+    connector: Mapping[str, Any] = field(default_factory=dict)
+    """Over the connector itself: egress."""
     environment: Mapping[str, str] = field(default_factory=dict)
     journal: bool = False
     documents: Sequence[Mapping[str, Any]] = ()
@@ -76,6 +78,10 @@ class Stage:
         self.approved: dict[str, int] = {}
         self.may_be_lost: set[str] = set()
         self.bystanders: dict[str, int] = {}
+        self.canaries: list[str] = []
+        """More secrets that may lie nowhere, such as the tokens that the vendor gave."""
+        self.other_books: list[Oracle] = []
+        """Of further vendors, where a row has more than one; it reads them itself."""
         self.counted = True
         self.healed_at = time.monotonic()
         self._publishing = threading.Lock()
@@ -86,9 +92,11 @@ class Stage:
     def declare(self) -> None:
         """Write the manifest that the row wants; every key of it can be looked up in tests/vendor/connectors.yaml."""
         path = self.workers.folder / "connectors.d" / "crm.yaml"
-        connector = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        written, _, _ = path.read_text(encoding="utf-8").partition("\n---\n")  # by us, if it is declared again
+        connector = YAML(typ="safe").load(written)
         setting = self.setting
         connector["defaults"] = {**connector["defaults"], "timeout": "1s", **setting.defaults}
+        connector |= setting.connector
         for name, more in setting.operations.items():
             connector["operations"].setdefault(name, {}).update(more)
         for number, limit in enumerate(setting.limits):
@@ -119,7 +127,11 @@ class Stage:
             self.start_worker()
         if self.setting.journal and self.journal is None:
             self.journal = self.workers.start_role("journal")
-        self.until(lambda: self.workers.log.count("worker.started") >= ready + self.setting.workers, "workers start")
+        self.until(
+            lambda: self.workers.log.count("worker.started") >= ready + self.setting.workers,
+            "workers start",
+            within_s=60,
+        )
 
     @property
     def started_before(self) -> bool:
@@ -182,6 +194,10 @@ class Stage:
                 return since
             time.sleep(0.05)
         return None
+
+    def until_quiet(self) -> None:
+        """Wait, within a row, until all that was published so far has ended."""
+        self.until(self._is_quiet, "all that was published has ended", within_s=40)
 
     def _is_quiet(self) -> bool:
         try:
