@@ -38,6 +38,10 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def start(self, *, most_bytes: int = resource.RLIM_INFINITY, fsync: str = "always") -> None:
         """Start it; `most_bytes` stands for the size of its disk."""
 

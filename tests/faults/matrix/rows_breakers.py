@@ -107,7 +107,7 @@ def _outages(told: list[dict[str, Any]], arrivals: list[Arrival]) -> list[tuple[
                 begun = begun or at_us
             case "half_open", "open":
                 failed += 1
-            case _, "closed":
+            case _:
                 found.append((since(arrivals, max(begun, 1), at_us), failed))
     return found
 

@@ -8,8 +8,8 @@ from email.utils import format_datetime
 from random import Random
 
 from tests.faults.cases import Pace
+from tests.faults.matrix.ground import Heal, nothing
 from tests.faults.matrix.load import Call, call, mix
-from tests.faults.matrix.nemesis import Heal, nothing
 from tests.faults.matrix.proxy import Way
 from tests.faults.matrix.recording import Limit
 from tests.faults.matrix.rows_vendor import KEYS, REPEATABLE, results

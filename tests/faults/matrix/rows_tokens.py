@@ -15,8 +15,8 @@ import msgspec
 
 from tests.demo import ledger
 from tests.faults.matrix import recorder
+from tests.faults.matrix.ground import Heal, nothing
 from tests.faults.matrix.load import ALL, Call, call, mix
-from tests.faults.matrix.nemesis import Heal, nothing
 from tests.faults.matrix.rows_vendor import KEYS, REPEATABLE, results
 from tests.faults.matrix.scenario import NotRun, Scenario, Scene, play, storm
 from tests.faults.matrix.schedule import Fault, Schedule

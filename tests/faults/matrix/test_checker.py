@@ -111,3 +111,9 @@ def test_every_invariant_is_seen_to_break() -> None:
 def test_what_an_operator_approved_may_run_again() -> None:
     twice = replace(BOOKS, effects={**BOOKS.effects, (UNSAFE.operation, UNSAFE.ref): 2})
     assert check(replace(WHOLE, approved={UNSAFE.ref: 1}), twice) == []
+
+
+def test_what_was_refused_under_the_name_of_another_call_is_no_second_end() -> None:
+    refused = {**result(KEYED, "rejected", "not_executed"), "call": "other"}
+    conflict = {**refused, "error": {"class": "ingest.duplicate_conflict"}}
+    assert check(replace(WHOLE, results=[*WHOLE.results, conflict]), BOOKS) == []
