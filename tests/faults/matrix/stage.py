@@ -134,11 +134,7 @@ class Stage:
             self.start_worker()
         if self.setting.journal and self.journal is None:
             self.journal = self.workers.start_role("journal")
-        self.until(
-            lambda: self.workers.log.count("worker.started") >= ready + self.setting.workers,
-            "workers start",
-            within_s=60,
-        )
+        self.until(lambda: self.workers.log.count("worker.started") >= ready + self.setting.workers, "workers start")
 
     @property
     def started_before(self) -> bool:

@@ -13,15 +13,8 @@ from tests.faults.matrix.scenario import NotRun, Scenario
 
 LAST = 48
 
-_WRITTEN = (
-    *rows_workers.ROWS,
-    *rows_redis.ROWS,
-    *rows_events.ROWS,
-    *rows_vendor.ROWS,
-    *rows_breakers.ROWS,
-    *rows_limits.ROWS,
-    *rows_tokens.ROWS,
-)
+_MODULES = (rows_workers, rows_redis, rows_events, rows_vendor, rows_breakers, rows_limits, rows_tokens)
+_WRITTEN = tuple(row for module in _MODULES for row in module.ROWS)
 _MISSING = set(range(1, LAST + 1)) - {row.number for row in _WRITTEN}
 
 ROWS: tuple[Scenario | NotRun, ...] = tuple(
