@@ -16,7 +16,7 @@ from tests.faults.matrix.rows_vendor import KEYS, REPEATABLE, results
 from tests.faults.matrix.scenario import NotRun, Scenario, Scene, play, storm
 from tests.faults.matrix.schedule import Fault, Schedule
 from tests.faults.matrix.server_clock import COMPILER, ServerClock
-from tests.faults.matrix.stage import Setting, Stage
+from tests.faults.matrix.stage import Setting, Stage, patience
 from tests.faults.rows import throughput
 from tests.vendor.latency import Latency, Shape
 from tests.vendor.limiter import LimitRequest
@@ -167,10 +167,12 @@ def saturated(scene: Scene) -> None:
     storm(scene)
     stage.until_quiet()
     all_completed(stage)
+    # A slot that is free waits for a core where others have them all.
+    least = 0.9 if patience() <= 2 else 0.7
     for limit in stage.setting.limits:
         found = [one for one in stage.vendor.arrivals() if one.operation in limit.operations]
         share = throughput(found, Pace(most=limit.most))
-        stage.demand(share is not None and share >= 0.9, f"{limit.operations}: {share} of what is allowed")
+        stage.demand(share is not None and share >= least, f"{limit.operations}: {share} of what is allowed")
 
 
 # ---- 28: a tenant that floods
@@ -191,13 +193,14 @@ def noisy(scene: Scene) -> None:
     stage.start_team()
     for fault in scene.schedule.faults:
         scene.nemesis.strike(fault)
-    stage.publish(*[call(number, "keyed", agent="north") for number in range(scene.schedule.calls)])
-    stage.bystanders["south"] = QUIET_P95_MS
-    for number in range(8):
-        stage.publish(call(50_000 + number, "keyed", agent="south"))
-        time.sleep(0.4)
-    held = stage.sums().live
-    stage.demand(held > 100, f"the loud agent's calls still wait: {held}")
+    stage.bystanders["south"] = round(QUIET_P95_MS * patience())
+    crowd = [0]
+    for number in range(scene.schedule.calls):
+        stage.publish(call(number, "keyed", agent="north"))
+        if number % 75 == 74 and number >= scene.schedule.calls // 3:
+            crowd.append(stage.sums().live)
+            stage.publish(call(50_000 + number, "keyed", agent="south"))
+    stage.demand(max(crowd) > 100, f"the loud agent's calls wait meanwhile: {crowd}")
     stage.healed()
     stage.until_quiet()
     all_completed(stage)
@@ -319,7 +322,7 @@ ROWS: tuple[Scenario | NotRun, ...] = (
         plan=floods,
         run=noisy,
         setting=Setting(
-            workers=2, classes=("keyed",), limits=(Limit(most=8, window_s=0.0),), defaults={"timeout": "3s"}
+            workers=2, classes=("keyed",), limits=(Limit(most=12, window_s=0.0),), defaults={"timeout": "3s"}
         ),
     ),
     Scenario(

@@ -20,7 +20,7 @@ from tests.faults.matrix.load import ALL, Call, call, mix
 from tests.faults.matrix.rows_vendor import KEYS, REPEATABLE, results
 from tests.faults.matrix.scenario import NotRun, Scenario, Scene, play, storm
 from tests.faults.matrix.schedule import Fault, Schedule
-from tests.faults.matrix.stage import MAIN, Setting, Stage
+from tests.faults.matrix.stage import MAIN, Setting, Stage, patience
 from tests.vendor.client import VendorControl, VendorProcess
 from tests.vendor.script import Behaviour, Kind, Point
 from tests.vendor.tokens import DeskCounts, DeskRequest
@@ -103,8 +103,8 @@ def all_completed(stage: Stage) -> None:
 
 def ends(dice: Random, seed: int) -> Schedule:
     """Plan that the vendor ends access tokens early, on top of their short life."""
-    faults = tuple(Fault(at_s=1.5 + number * 2 + dice.uniform(0, 1), kind="expire") for number in range(4))
-    return Schedule(seed=seed, calls=700, seconds=10.0, faults=faults)
+    faults = tuple(Fault(at_s=1.5 + number * 2 + dice.uniform(0, 1), kind="expire") for number in range(3))
+    return Schedule(seed=seed, calls=450, seconds=7.0, faults=faults)
 
 
 def expiring(scene: Scene) -> None:
@@ -253,7 +253,7 @@ def _withdraw(scene: Scene) -> None:
     }
     mine = to(MAIN, [replace(one, agent="north") for one in mix(scene.schedule.calls, stage.dice)])
     theirs = to(OTHER, [call(70_000 + number, stage.dice.choice(ALL), agent="south") for number in range(30)])
-    stage.bystanders["south"] = 4_000
+    stage.bystanders["south"] = round(4_000 * patience())
     both = [*mine, *theirs]
     stage.dice.shuffle(both)
     play(scene, both)
@@ -302,7 +302,7 @@ def refused(scene: Scene) -> None:
     wrong = to("wrong", [call(70_000 + number, stage.dice.choice(KEYS), agent="west") for number in range(count)])
     right = to(MAIN, mix(scene.schedule.calls, stage.dice, REPEATABLE))
     for agent in {one.agent for one in right}:
-        stage.bystanders[agent] = 4_000
+        stage.bystanders[agent] = round(4_000 * patience())
     both = [*wrong, *right]
     stage.dice.shuffle(both)
     play(replace(scene, schedule=replace(scene.schedule, faults=())), both)
