@@ -213,8 +213,8 @@ SLOW = Limit(most=8)
 
 def hurries(dice: Random, seed: int) -> Schedule:
     """Plan calls that are in a hurry, behind many that are not; how much of one only the dice know."""
-    faults = tuple(Fault(at_s=dice.uniform(0.5, 4.0), kind="hurry", amount=4) for _ in range(6))
-    return Schedule(seed=seed, calls=100, seconds=0.5, faults=faults)
+    faults = tuple(Fault(at_s=dice.uniform(0.3, 2.5), kind="hurry", amount=4) for _ in range(6))
+    return Schedule(seed=seed, calls=64, seconds=0.5, faults=faults)
 
 
 def hurried(scene: Scene) -> None:
@@ -345,7 +345,7 @@ ROWS: tuple[Scenario | NotRun, ...] = (
         setting=Setting(
             workers=2,
             classes=(*KEYS, "unsafe"),
-            limits=(Limit(most=40), Limit(most=20, window_s=0.0)),
+            limits=(Limit(most=25), Limit(most=20, window_s=0.0)),
             module="tests.faults.shifted",
         ),
     ),

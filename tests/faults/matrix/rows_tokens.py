@@ -378,5 +378,6 @@ ROWS: tuple[Scenario | NotRun, ...] = (
             environment={"WRONG_KEY": WRONG},
             documents=(connection("wrong", api_key="WRONG_KEY"),),
         ),
+        smoke=True,
     ),
 )

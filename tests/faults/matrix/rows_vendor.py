@@ -109,16 +109,16 @@ def silences(dice: Random, seed: int) -> Schedule:
     """Plan that the vendor executes and does not answer, now and then."""
     faults = tuple(
         Fault(
-            at_s=number * 1.5,
+            at_s=number * 1.0,
             kind="vendor_does",
-            seconds=1.4,
+            seconds=0.9,
             does=Behaviour(
                 do=Kind.HANG, forever=True, probability=0.2, seed=dice.randrange(10**6), executes=dice.random() < 0.7
             ),
         )
         for number in range(4)
     )
-    return Schedule(seed=seed, calls=120, seconds=6.0, faults=faults)
+    return Schedule(seed=seed, calls=120, seconds=4.0, faults=faults)
 
 
 def silent(scene: Scene) -> None:
@@ -203,7 +203,6 @@ ROWS: tuple[Scenario | NotRun, ...] = (
         bound_s=30,
         plan=resets,
         setting=Setting(defaults=HASTY, journal=True),
-        smoke=True,
     ),
     Scenario(
         number=21,
