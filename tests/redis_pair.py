@@ -29,6 +29,8 @@ class Server:
         self._program, self.home = programs[0].path, folder / name
         self.home.mkdir()
         self.port = free_port()
+        self.environment: dict[str, str] = {}
+        """Over ours, from the next start on."""
         self.client = Redis(port=self.port, socket_timeout=5)
         self.start()
 
@@ -64,7 +66,7 @@ class Server:
         arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, *arguments], stdout=log, stderr=log,
+                [self._program, *arguments], stdout=log, stderr=log, env={**os.environ, **self.environment},
                 preexec_fn=bound,  # noqa: PLW1509 - no thread of a test holds a lock that this needs
             )  # fmt: skip
         until(self.answers)

@@ -81,7 +81,7 @@ class Workers:
     def start_api(self) -> None:
         """Start an API on the port of the environment, and wait until it answers."""
         self.start_role("api")
-        give_up, port = time.monotonic() + 15, int(self.environment["SLUICE_PORT"])
+        give_up, port = time.monotonic() + 60, int(self.environment["SLUICE_PORT"])
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 return

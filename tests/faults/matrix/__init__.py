@@ -16,8 +16,9 @@ A **row** is a frozen `Scenario` in a module `rows_….py`, whose `ROWS` stand i
              setting=Setting(workers=3, limits=(Limit(most=20),), journal=True))
 
 - `schedule.Fault`: `kind` is a verb of `nemesis.Nemesis` (kill_worker, kill_workers, stop_worker, stop_workers, die, redis_kill,
-  redis_stop, vendor_stop, clock) or `redis.<toxic>` / `vendor.<toxic>` with a toxic of `proxy.Toxic` (latency, down, timeout,
-  reset_peer, slicer, limit_data, bandwidth, drop_reply); it is healed `seconds` later. Add verbs where they are missing.
+  redis_stop, vendor_stop, vendor_does, clock, or what a row adds to `nemesis.verbs`), or `redis.<toxic>` / `vendor.<toxic>` with
+  a toxic of `proxy.Toxic` (latency, down, timeout, reset_peer, slicer, limit_data, bandwidth, drop_reply); it is healed `seconds`
+  later. Add verbs where they are missing.
   `die` is a worker of `tests.faults.deadly` that kills itself at `point`. Schedules are data, so a failure is shrunk by itself:
   put what varies into the schedule, nowhere else.
 - `stage.Setting`: workers, operation classes of the load, limits (declared in the manifest *and* checked at the vendor),

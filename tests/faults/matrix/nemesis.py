@@ -21,13 +21,14 @@ class Nemesis:
         self.struck: list[tuple[float, str]] = []
         """When, since it was made, and what."""
         self._began = time.monotonic()
-        self._verbs: dict[str, Callable[[Fault], Heal]] = {
+        self.verbs: dict[str, Callable[[Fault], Heal]] = {
             "kill_worker": lambda _: self._kill(1),
             "kill_workers": lambda _: self._kill(len(stage.alive)),
             "stop_worker": lambda _: self._stop(stage.alive[:1]),
             "stop_workers": lambda _: self._stop(stage.alive),
             "die": self._die,
             "vendor_stop": lambda _: self._vendor_stop(),
+            "vendor_does": self._vendor_does,
             "clock": self._clock,
             "broker_kill": lambda _: self._broker_kill(),
             **{verb: partial(strike, stage) for verb, strike in GROUND.items()},
@@ -52,7 +53,7 @@ class Nemesis:
         if toxic:
             proxy = self.stage.redis_proxy if place == "redis" else self.stage.vendor_proxy
             return _poison(proxy, toxic, fault)
-        return self._verbs[fault.kind](fault)
+        return self.verbs[fault.kind](fault)
 
     def _kill(self, count: int) -> Heal:
         alive = self.stage.alive
@@ -87,6 +88,10 @@ class Nemesis:
     def _vendor_stop(self) -> Heal:
         self.stage.vendor.freeze()
         return self.stage.vendor.thaw
+
+    def _vendor_does(self, fault: Fault) -> Heal:
+        self.stage.vendor.script("*", *filter(None, [fault.does]))
+        return lambda: self.stage.vendor.script("*")
 
     def _clock(self, fault: Fault) -> Heal:
         self.set_clock(fault.amount)

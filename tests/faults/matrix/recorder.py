@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from tests.demo import ledger
 from tests.faults.matrix.load import ARGUMENT, CREDENTIAL
 from tests.faults.matrix.recording import Oracle, Recording
 from tests.faults.matrix.stage import Stage
+from tests.vendor.client import VendorControl
 
 TOLD = ("tool-events", "dead-letters", "gateway-alerts")
 """Topics that may hold no secret of an argument; the vendor's answers, which repeat it, are on `tool-results`."""
@@ -43,14 +45,23 @@ def record(stage: Stage, *, bound_s: float) -> Recording:
 
 
 def oracle(stage: Stage) -> Oracle:
-    """Read the vendor's books, once what is still on its way there has arrived."""
+    """Read the vendors' books, once what is still on its way there has arrived."""
+    found = [books(stage.vendor), *stage.other_books]
+    effects: Counter[tuple[str, str]] = Counter()
+    for one in found:
+        effects.update(one.effects)
+    return Oracle(effects=effects, arrivals=[arrival for one in found for arrival in one.arrivals])
+
+
+def books(vendor: VendorControl) -> Oracle:
+    """Read those of one."""
     before = -1
-    while (now := stage.vendor.counts(names=False).arrivals) != before:
+    while (now := vendor.counts(names=False).arrivals) != before:
         before = now
         time.sleep(0.1)
-    effects = stage.vendor.counts().effects_by_ref
+    effects = vendor.counts().effects_by_ref
     named = {(operation, ref): times for operation, refs in effects.items() for ref, times in refs.items()}
-    return Oracle(effects=named, arrivals=stage.vendor.arrivals())
+    return Oracle(effects=named, arrivals=vendor.arrivals())
 
 
 def _distinct(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,7 +83,8 @@ def _leaks(stage: Stage) -> Iterator[tuple[str, str]]:
 
 
 def _artefacts(stage: Stage) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
-    both, credential = (CREDENTIAL, ARGUMENT), (CREDENTIAL,)
+    credential = (CREDENTIAL, *stage.canaries)
+    both = (*credential, ARGUMENT)
     yield "the log", stage.workers.log.encode(), both
     for topic in TOLD:
         yield topic, json.dumps(ledger.read(stage.books, topic)).encode(), both

@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -13,7 +13,7 @@ from random import Random
 
 from tests.faults.matrix import recorder
 from tests.faults.matrix.checker import check
-from tests.faults.matrix.load import mix
+from tests.faults.matrix.load import Call, mix
 from tests.faults.matrix.nemesis import Nemesis
 from tests.faults.matrix.recording import Violation
 from tests.faults.matrix.schedule import Schedule, shrink
@@ -38,10 +38,10 @@ def storm(scene: Scene) -> None:
     play(scene)
 
 
-def play(scene: Scene) -> None:
-    """The same with workers that run already, or that a fault brings."""
+def play(scene: Scene, calls: Sequence[Call] | None = None) -> None:
+    """The same with workers that run already, or that a fault brings; with the row's own calls instead of a mix."""
     stage, schedule = scene.stage, scene.schedule
-    calls = mix(schedule.calls, stage.dice, stage.setting.classes)
+    calls = mix(schedule.calls, stage.dice, stage.setting.classes) if calls is None else calls
     pause, every = schedule.seconds / max(1, len(calls)), stage.setting.broken_every
 
     def agents() -> None:

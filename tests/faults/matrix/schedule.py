@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tests.faults.matrix.proxy import Way
+from tests.vendor.script import Behaviour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,16 @@ class Fault:
     """Of a toxic: its own seconds."""
     jitter_s: float = 0.0
     share: float = 1.0
+    does: Behaviour | None = None
+    """vendor_does: what the vendor does with every arrival that no other rule of the row speaks of."""
 
     def __str__(self) -> str:
-        told = {"point": self.point, "amount": self.amount, "way": self.way if "." in self.kind else ""}
+        told = {
+            "point": self.point,
+            "amount": self.amount,
+            "way": self.way if "." in self.kind else "",
+            "does": self.does,
+        }
         more = ", ".join(f"{name} {value}" for name, value in told.items() if value)
         return f"{self.at_s:.2f} s {self.kind} for {self.seconds:.2f} s" + (f" ({more})" if more else "")
 

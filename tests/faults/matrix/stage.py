@@ -22,7 +22,7 @@ from tests.demo import ledger
 from tests.faults.conftest import Workers, free_port
 from tests.faults.matrix.load import ALL, CREDENTIAL, Call
 from tests.faults.matrix.proxy import Proxy, ProxyLoop
-from tests.faults.matrix.recording import Limit, Size, Violation
+from tests.faults.matrix.recording import Limit, Oracle, Size, Violation
 from tests.redis_pair import Server
 from tests.vendor.client import VendorProcess
 
@@ -47,6 +47,8 @@ class Setting:
     """Over the connector's `defaults`: timeout, retry, breaker."""
     operations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Over single operations of the manifest."""
+    connector: Mapping[str, Any] = field(default_factory=dict)
+    """Over the connector itself: egress."""
     environment: Mapping[str, str] = field(default_factory=dict)
     broken_every: int = 0
     """After each so many calls comes an event that cannot be read; 0: none."""
@@ -87,6 +89,10 @@ class Stage:
         self.approved: dict[str, int] = {}
         self.may_be_lost: set[str] = set()
         self.bystanders: dict[str, int] = {}
+        self.canaries: list[str] = []
+        """More secrets that may lie nowhere, such as the tokens that the vendor gave."""
+        self.other_books: list[Oracle] = []
+        """Of further vendors, where a row has more than one; it reads them itself."""
         self.counted = True
         self.healed_at = time.monotonic()
         self._publishing = threading.Lock()
@@ -97,9 +103,11 @@ class Stage:
     def declare(self) -> None:
         """Write the manifest that the row wants; every key of it can be looked up in tests/vendor/connectors.yaml."""
         path = self.workers.folder / "connectors.d" / "crm.yaml"
-        connector = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        written, _, _ = path.read_text(encoding="utf-8").partition("\n---\n")  # by us, if it is declared again
+        connector = YAML(typ="safe").load(written)
         setting = self.setting
         connector["defaults"] = {**connector["defaults"], "timeout": "1s", **setting.defaults}
+        connector |= setting.connector
         for name, more in setting.operations.items():
             connector["operations"].setdefault(name, {}).update(more)
         for number, limit in enumerate(setting.limits):
@@ -130,11 +138,7 @@ class Stage:
             self.start_worker()
         if self.setting.journal and self.journal is None:
             self.journal = self.workers.start_role("journal")
-        self.until(
-            lambda: self.workers.log.count("worker.started") >= ready + self.setting.workers,
-            "workers start",
-            within_s=60,
-        )
+        self.until(lambda: self.workers.log.count("worker.started") >= ready + self.setting.workers, "workers start")
 
     @property
     def started_before(self) -> bool:

@@ -1,11 +1,20 @@
 """All rows of the matrix, in order. Whoever writes rows adds their module here."""
 
-from tests.faults.matrix import rows_events, rows_redis, rows_workers
+from tests.faults.matrix import (
+    rows_breakers,
+    rows_events,
+    rows_limits,
+    rows_redis,
+    rows_tokens,
+    rows_vendor,
+    rows_workers,
+)
 from tests.faults.matrix.scenario import NotRun, Scenario
 
 LAST = 48
 
-_WRITTEN = (*rows_workers.ROWS, *rows_redis.ROWS, *rows_events.ROWS)
+_MODULES = (rows_workers, rows_redis, rows_events, rows_vendor, rows_breakers, rows_limits, rows_tokens)
+_WRITTEN = tuple(row for module in _MODULES for row in module.ROWS)
 _MISSING = set(range(1, LAST + 1)) - {row.number for row in _WRITTEN}
 
 ROWS: tuple[Scenario | NotRun, ...] = tuple(
