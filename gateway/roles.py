@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 
 import structlog
 import uvicorn
@@ -13,30 +15,36 @@ import uvloop
 
 from connectors.breaking.breakers import Changed
 from connectors.breaking.standing import Standing, State
-from gateway import telemetry
+from dlq.keys import KeyRing, KeyRingError
+from gateway import logs, telemetry
 from gateway.app import Gateway, grace_us, load_catalog, open_gateway
-from gateway.chores import STEERS_BUS, check_epoch, chores
+from gateway.chores import STEERS_BUS, check_epoch, check_epoch_of, chores
 from gateway.collector import spare_collector
 from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.bus import Bus, BusAway, BusUnfit
 from gateway.entrypoints.bus import choice as buses
 from gateway.entrypoints.worker import Parts as WorkerParts
+from gateway.entrypoints.worker import Post, Worker, keep_house
 from gateway.entrypoints.worker import Terms as WorkerTerms
-from gateway.entrypoints.worker import Worker, keep_house
+from gateway.flow import readings
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
 from gateway.flow.status import Status
+from gateway.guards import overview_of
 from gateway.journal.database import Misplaced, url_of
-from gateway.lanes.overview import Overview
+from gateway.lanes.connect import connect
 from gateway.lanes.queue import PASSING
-from gateway.lanes.topic_reader import unread
+from gateway.lanes.spread.above import AllOverviews, unread_of
+from gateway.lanes.spread.agreement import StateUnfit, agree
 from gateway.planners import planners
 from gateway.policy.bus_address import Misnamed, kafka_servers
 from gateway.policy.keeping_up import behind_since, standing
+from gateway.policy.state_address import Unreadable, cluster_of
 from gateway.policy.webhooks import misfit
+from gateway.ports import Gauges
 from gateway.relaying import relaying
 from gateway.settings import LOOPBACK, Settings
 from schemas.moment import microseconds, moment, stamp
@@ -74,14 +82,11 @@ def worker_of(gateway: Gateway) -> Worker:
         redis_wait_s=settings.redis_wait,
         drain_s=settings.drain,
     )
-    parts = WorkerParts(
-        lanes=gateway.lanes,
-        delivery=gateway.delivery,
-        agenda=gateway.signals.agenda,
-        epoch=gateway.epoch,
-        forgot=lambda: check_epoch(gateway),
-    )
-    return Worker(parts, ambient=gateway.ambient, terms=terms)
+    posts = [
+        Post(lanes=lanes, agenda=agenda, epoch=epoch, forgot=partial(check_epoch_of, gateway, epoch))
+        for lanes, agenda, epoch in zip(gateway.lanes.parts, gateway.signals.agendas, gateway.epochs, strict=True)
+    ]
+    return Worker(WorkerParts(posts=posts, delivery=gateway.delivery), ambient=gateway.ambient, terms=terms)
 
 
 def bus_of(gateway: Gateway) -> Bus:
@@ -90,11 +95,11 @@ def bus_of(gateway: Gateway) -> Bus:
         buses.Around(
             settings=gateway.settings,
             topics=gateway.topics,
-            redis=gateway.redis,
+            shards=gateway.shards,
             lanes=gateway.lanes,
             fleet=gateway.fleet,
             intake=gateway.intake,
-            epoch=lambda: gateway.epoch.name,
+            epochs=[partial(getattr, epoch, "name") for epoch in gateway.epochs],
             forgot=lambda: check_epoch(gateway),
         )
     )
@@ -107,7 +112,7 @@ async def run_worker(settings: Settings) -> int:
         try:
             if not await joined(gateway, stop):
                 return 0
-        except BusUnfit as error:
+        except (BusUnfit, StateUnfit) as error:
             complain(str(error))
             return 2
         async with working(gateway):
@@ -138,9 +143,15 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
             await asyncio.wait_for(gateway.fleet.leave(), 1.0)
 
 
-async def run_api(settings: Settings) -> None:
+async def run_api(settings: Settings) -> int:
     """Serve HTTP until SIGTERM or SIGINT."""
     async with open_gateway(settings, "api") as gateway:
+        try:
+            with contextlib.suppress(*PASSING):  # then whoever asks whether it is ready is told
+                await agree(gateway.shards)
+        except StateUnfit as error:
+            complain(str(error))
+            return 2
         app = api.build(_api_parts(gateway))
         config = uvicorn.Config(
             app,
@@ -154,6 +165,7 @@ async def run_api(settings: Settings) -> None:
             lifespan="on",
         )
         await _Server(config, gateway.status, linger_s=settings.linger).serve()
+    return 0
 
 
 class _Server(uvicorn.Server):
@@ -172,9 +184,17 @@ class _Server(uvicorn.Server):
 
 
 def _api_parts(gateway: Gateway) -> api.ApiParts:
-    overview = Overview(gateway.redis, gateway.shard, high_bytes=gateway.settings.memory_high)
+    overview = overview_of(gateway.shards, gateway.settings)
     breakers, contracts = _breakers(gateway), _contracts(gateway, overview)
     health, preflight = planners(gateway, overview, breakers, contracts)
+    connections = ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog)
+
+    async def gauges() -> Gauges:
+        seen = await overview.gauges()
+        budgets = await readings.budgets(gateway.lanes, gateway.catalog())
+        expiries = await readings.expiries(connections, lambda: gateway.ambient.now().timestamp())
+        return replace(seen, budgets=budgets, expiries=expiries)
+
     return api.ApiParts(
         intake=gateway.intake,
         status=gateway.status,
@@ -182,7 +202,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         following=gateway.history.following,
         lanes=LaneControl(gateway.lanes, overview, gateway.catalog),
         breakers=breakers,
-        connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
+        connections=connections,
         contracts=contracts,
         approvals=gateway.approvals,
         alerts=gateway.alerting.control,
@@ -193,7 +213,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,
-        gauges=overview.gauges,
+        gauges=gauges,
         asyncapi=lambda: api.asyncapi.document(gateway.topics),
         max_body_bytes=gateway.settings.max_event_bytes,
         queue_bytes=gateway.settings.queue_bytes,
@@ -210,7 +230,7 @@ def _breakers(gateway: Gateway) -> BreakerControl:
     )
 
 
-def _contracts(gateway: Gateway, overview: Overview) -> ContractControl:
+def _contracts(gateway: Gateway, overview: AllOverviews) -> ContractControl:
     guarding = gateway.guarding
     stores = Stores(findings=guarding.findings, baselines=guarding.baselines, gates=gateway.lanes, overview=overview)
     return ContractControl(stores, gateway.catalog, gateway.ambient)
@@ -236,11 +256,11 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
 
 async def _behind(gateway: Gateway) -> api.Check:
     """Say how far those are behind who read what this Redis tells: the journal, or the relay to another bus."""
-    now_us, topics = microseconds(gateway.ambient.now()), gateway.topics
+    now_us = microseconds(gateway.ambient.now())
     if kafka_servers(gateway.settings.bus_url) is None:
-        behind = await unread(gateway.redis, [topics.events, topics.results, topics.letters])
+        behind = await unread_of(gateway.shards, lambda topics: topics.followed)
         return api.Check(name="journal", ok=True, detail=standing(behind, now_us))
-    waiting = await unread(gateway.redis, topics.outgoing, RELAY)
+    waiting = await unread_of(gateway.shards, lambda topics: topics.outgoing, RELAY)
     return api.Check(name="outbox", ok=True, detail=sent_on(waiting, now_us))
 
 
@@ -254,10 +274,11 @@ def sent_on(topics: list[Unread], now_us: int) -> str:
 
 
 async def joined(gateway: Gateway, stop: asyncio.Event) -> bool:
-    """Wait for Redis and the bus and join the fleet; false when a stop came first. Raises `BusUnfit`."""
+    """Wait for Redis and the bus and join the fleet; false when a stop came first. Raises `BusUnfit` and `StateUnfit`."""
     bus = bus_of(gateway)
     while not stop.is_set():
         try:
+            await agree(gateway.shards)
             await gateway.fleet.beat()
             await bus.prepare()
             await gateway.lanes.declare()
@@ -284,7 +305,7 @@ def stop_event() -> asyncio.Event:
 
 def worker(settings: Settings) -> int:
     """Be a worker process."""
-    telemetry.configure(settings.log_level)
+    logs.configure(settings.log_level)
     if complain(unsupported(settings)):
         return 2
     return uvloop.run(run_worker(settings))
@@ -292,11 +313,12 @@ def worker(settings: Settings) -> int:
 
 def serve(settings: Settings) -> int:
     """Be an API process."""
-    telemetry.configure(settings.log_level)
+    logs.configure(settings.log_level)
     if complain(unsupported(settings) or exposure(settings)):
         return 2
-    uvloop.run(run_api(settings))
-    return 0
+    if complain(taken(settings)):
+        return 1
+    return uvloop.run(run_api(settings))
 
 
 def complain(problem: str | None) -> bool:
@@ -317,7 +339,7 @@ def unsupported(settings: Settings) -> str | None:
         kafka = _kafka_is_meant(settings)
     except (Misplaced, Misnamed) as error:
         return str(error)
-    if problem := _webhook(settings):
+    if problem := _webhook(settings) or _clustered(settings) or _unopened(settings):
         return problem
     if kafka or settings.bus_url is None or settings.bus_url == settings.state_url:
         return None
@@ -327,6 +349,37 @@ def unsupported(settings: Settings) -> str | None:
     )
 
 
+def taken(settings: Settings) -> str | None:
+    """Say why the API could not listen where the settings want it."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((settings.host, settings.port))
+        except OSError as error:
+            return (
+                f"The API cannot listen on {settings.host}:{settings.port}: {error.strerror}. Another gateway, perhaps? "
+                "Stop it, or choose another: --port (SLUICE_PORT)."
+            )
+    return None
+
+
+def _unopened(settings: Settings) -> str | None:
+    """Say which address of Redis, or which keys, cannot be used as they are written. Makes nothing."""
+    try:
+        if cluster_of(settings.state_url) is None:
+            connect(settings.state_url)
+    except ValueError:  # its words may quote the password
+        return "SLUICE_REDIS_URL is no address of a Redis: redis://[user:password@]host:port/0, rediss://… or unix://…"
+    if settings.keys is None:
+        return None
+    try:
+        KeyRing.load(settings.keys.get_secret_value(), settings.data)
+    except KeyRingError as error:
+        return str(error)
+    return None
+
+
 def _kafka_is_meant(settings: Settings) -> bool:
     """Tell whether the bus is Kafka; raises `Misnamed` where it could not be reached so."""
     if kafka_servers(settings.bus_url) is None:
@@ -334,6 +387,19 @@ def _kafka_is_meant(settings: Settings) -> bool:
     from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
 
     return cluster_of(settings) is not None
+
+
+def _clustered(settings: Settings) -> str | None:
+    try:
+        clustered = cluster_of(settings.state_url) is not None
+    except Unreadable as error:
+        return str(error)
+    if clustered and kafka_servers(settings.bus_url) is None:
+        return (
+            "SLUICE_REDIS_URL names a Redis Cluster, which cannot be the bus: a stream lies on one node, and no script writes it "
+            "together with a call that lies on another. Set SLUICE_BUS_URL=kafka://host:port, or one Redis as SLUICE_REDIS_URL."
+        )
+    return None
 
 
 def _webhook(settings: Settings) -> str | None:

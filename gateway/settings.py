@@ -37,7 +37,16 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SLUICE_", toml_file="sluice.toml", extra="forbid", frozen=True)
 
-    redis_url: str | None = Field(None, description="Redis of the working state; unset = the embedded server.")
+    redis_url: str | None = Field(
+        None,
+        description="Redis of the working state, or redis-cluster://host:port,host:port; unset = the embedded server.",
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Parts of the working state, each with the connectors whose names fall there; fixed when the state is made.",
+    )
     bus_url: str | None = Field(
         None, description="Where events travel: kafka://host:port[,host:port], kafka+ssl://…; unset = the same Redis."
     )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ class Server:
     """One server process on a port of the loopback, as durable as the product wants it."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        programs = asyncio.run(redis_programs.find())
+        programs = programs_here()
         assert programs, "no Redis server on this machine"
         self._program, self.home = programs[0].path, folder / name
         self.home.mkdir()
@@ -31,8 +32,12 @@ class Server:
         self.client = Redis(port=self.port, socket_timeout=5)
         self.start()
 
-    def start(self) -> None:
-        flags = {
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def flags(self) -> dict[str, object]:
+        return {
             "port": self.port,
             "bind": "127.0.0.1",
             "dir": self.home,
@@ -42,10 +47,27 @@ class Server:
             "maxmemory-policy": "noeviction",
             "repl-diskless-sync-delay": 0,
         }
+
+    def start(self, *, most_bytes: int = resource.RLIM_INFINITY, **other: object) -> None:
+        """Start, also again: with what is on the disk, under the same port; `most_bytes` stands for the size of the disk."""
+
+        def bound() -> None:
+            # Without this the limit kills; ignored, a write fails with an error, as on a full disk.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+
+        flags = self.flags() | other
         arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         with (self.home / "log").open("ab") as log:
-            self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [self._program, *arguments], stdout=log, stderr=log,
+                preexec_fn=bound,  # noqa: PLW1509 - no thread of a test holds a lock that this needs
+            )  # fmt: skip
         until(self.answers)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
 
     def answers(self) -> bool:
         with contextlib.suppress(RedisError):
@@ -68,6 +90,13 @@ class Server:
 
     def resume(self) -> None:
         os.kill(self._process.pid, signal.SIGCONT)
+
+    def give_room(self) -> None:
+        """Let the disk have room again; a server that has ended because it had none is started."""
+        if self._process.poll() is None:
+            resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        else:
+            self.start()
 
     def kill(self) -> None:
         self.client.close()
@@ -164,6 +193,10 @@ def pair(folder: Path) -> Iterator[Pair]:
         both.door.close()
         both.primary.kill()
         both.replica.kill()
+
+
+def programs_here() -> list[redis_programs.Program]:
+    return asyncio.run(redis_programs.find())
 
 
 def free_port() -> int:

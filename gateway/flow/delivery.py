@@ -287,7 +287,7 @@ class Delivery:
         return self._budgets.get(connector) or RetryBudget(self._terms.budget.floor_per_s, self._ambient.monotonic())
 
     async def _ending(self, tried: Tried, end: End) -> Settlement:
-        letter = self._ambient.new_id() if end.state in DEAD_LETTERED else None
+        letter = self._ambient.id_for(tried.call.tool) if end.state in DEAD_LETTERED else None
         over = settlements.finished(tried, end, letter)
         rendered = await self._parts.letter(over, end.verdict) if letter else None
         return msgspec.structs.replace(

@@ -147,7 +147,7 @@ class Intake:
     ) -> Admitted | Duplicate | Refuse:
         """Take in one request whose caller is known, over HTTP or in this process; a refusal is answered, not counted."""
         ambient = self._ambient
-        call = ambient.new_id()
+        call = ambient.id_for(data.tool)
         if key is not None:
             data = msgspec.structs.replace(data, idempotency_key=key)
         incoming = Incoming(
@@ -175,7 +175,7 @@ class Intake:
         """Take in a letter again; doing so twice attaches to the first, and a letter that is not open is barred."""
         ambient = self._ambient
         now = ambient.now()
-        incoming = replays.incoming(order, call=ambient.new_id(), now=now, traceparent=ambient.new_trace())
+        incoming = replays.incoming(order, call=ambient.id_for(order.tool), now=now, traceparent=ambient.new_trace())
         verdict = admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)
         if isinstance(verdict, Refuse):
             self.refused(verdict.failure)
@@ -233,7 +233,7 @@ class Intake:
         except Undecodable as verdict:
             return verdict
         incoming = Incoming(
-            call=self._ambient.new_id(),
+            call=self._ambient.id_for(event.data["tool"]),
             data=event.data,
             agent=agent_of(event.source),
             request=Request(source=event.source, id=event.id),

@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 
 import msgspec
 
 from connectors.catalog import Catalog, Unknown
-from connectors.manifest.build_state import UNBUILT
 from gateway.flow.gathering import Gathering, Pair, lane_of, pairs_of
 from gateway.flow.refusals import Unfit
 from gateway.policy import scope, verdicts
@@ -115,11 +113,11 @@ class Preflight:
 
 def _find(step: Step, agent: str, catalog: Catalog) -> _Found:
     operation = catalog.operation(step.tool)
-    if operation is None:
-        near = get_close_matches(step.tool, list(catalog.operations), n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else "."
-        return _refused(step, f'There is no tool "{step.tool}"{hint}', "sluice connectors ls")
     scopes = {name: declared_.allow for name, declared_ in catalog.agents.items()}
+    if operation is None:
+        near = scope.nearest(agent, step.tool, catalog.operations, scopes)
+        hint = f'; did you mean "{near}"?' if near else "."
+        return _refused(step, f'There is no tool "{step.tool}"{hint}', "sluice connectors ls")
     if not scope.allowed(agent, step.tool, scopes):
         action = f"Ask an operator to add {step.tool} to the agent's `allow` list; then: sluice connectors lint"
         return _refused(step, f'Agent "{agent}" may not call "{step.tool}".', action)
@@ -142,14 +140,9 @@ def _steps(
             steps.append(verdicts.report(one.step, None, [one.refused]))
             continue
         fact, forecast = next(known)
-        checks = verdicts.step_checks(one.step, fact, forecast, times, reviews=_reviews())
+        checks = verdicts.step_checks(one.step, fact, forecast, times)
         steps.append(verdicts.report(one.step, fact.connection, checks))
     return steps
-
-
-def _reviews() -> bool:
-    """Tell whether somebody can approve calls in this version."""
-    return not any("approval" in row.path for row in UNBUILT)
 
 
 def _deadline_s(plan: Plan, now: datetime) -> float | None:

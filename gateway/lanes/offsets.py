@@ -95,6 +95,15 @@ class Offsets:
         _, found = await self._redis.hscan(self._shard.key("aside"), count=SOME)
         return {text(entry): raw for entry, raw in found.items()}
 
+    async def stored(self, entry: str) -> bool:
+        """Tell whether a record was dealt with here."""
+        partition, _, offset = entry.partition(":")
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hget(self._shard.key("offsets"), partition)
+            pipe.zscore(self._shard.key(f"marks:{partition}"), offset)
+            below, mark = await pipe.execute()
+        return mark is not None or int(offset) < int(below or 0)
+
     async def kept(self, partitions: Sequence[int]) -> dict[int, Kept]:
         """Look up what is known."""
         fields = [str(one) for one in partitions]

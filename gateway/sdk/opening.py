@@ -9,6 +9,7 @@ from gateway.app import open_gateway
 from gateway.embedded_redis import DirectoryInUseError, EmbeddedRedis, Restart
 from gateway.endings import ended
 from gateway.lanes.checkup import checkup
+from gateway.lanes.spread.agreement import StateUnfit, agree
 from gateway.sdk.door import Caller, Door
 from gateway.settings import Settings
 
@@ -31,8 +32,14 @@ async def open_door(caller: Caller, settings: Settings | None = None, *, works: 
         if settings.redis_url is None:
             await _serve_redis(settings, stack)
         gateway = await stack.enter_async_context(open_gateway(settings, "sdk"))
+        try:
+            if works:
+                await roles.joined(gateway, asyncio.Event())
+            else:
+                await agree(gateway.shards)
+        except StateUnfit as error:
+            raise OpeningError(str(error)) from error
         if works:
-            await roles.joined(gateway, asyncio.Event())
             await stack.enter_async_context(roles.working(gateway))
         door = Door(gateway, caller)
         stack.push_async_callback(door.close)

@@ -15,6 +15,8 @@ from gateway.entrypoints.bus import choice as buses
 from gateway.flow.intake import Entry
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import Lanes, Terms
+from gateway.lanes.spread.queue import AllLanes
+from gateway.lanes.spread.shards import Seat, Shards
 from gateway.settings import Settings
 from schemas.topics import GROUP, Shard, Topics
 from tests.kafka.broker import KafkaBroker
@@ -91,18 +93,19 @@ async def ground(
     fleet = Fleet(redis, shard, "one", dead_after_s=1)
     await fleet.beat()
     terms = Terms(items=1, size_bytes=1, wait_s=0.01, most_bytes=1)
-    lanes = Lanes(redis, topics, shard=shard, terms=terms, plans=dict)
+    lanes = AllLanes([Lanes(redis, topics, shard=shard, terms=terms, plans=dict)])
+    shards = Shards([Seat(shard=shard, topics=topics, redis=redis, listener=redis)])
 
     def around(inbox: Any, **more: Any) -> buses.Around:
         settings = Settings(redis_url=redis_url, data=tmp_path, topic_prefix=topics.prefix, bus_session=3, **more)
         return buses.Around(
             settings=settings,
             topics=topics,
-            redis=redis,
+            shards=shards,
             lanes=lanes,
             fleet=fleet,
             intake=inbox,
-            epoch=str,
+            epochs=[str],
             forgot=nothing_lost,
         )
 

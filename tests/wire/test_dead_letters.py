@@ -117,7 +117,7 @@ async def test_with_a_journal_letters_are_found_in_it_and_what_became_of_them_is
 
 def index_of_topic(gateway: Served) -> LetterScan:
     parts = gateway.gateway
-    return LetterScan(parts.redis, parts.topics, LetterStates(parts.redis, parts.shard, parts.lanes))
+    return LetterScan(parts.redis, parts.topics, LetterStates(parts.redis, parts.shard, parts.lanes.home))
 
 
 class Deaf:

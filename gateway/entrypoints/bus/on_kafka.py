@@ -29,6 +29,7 @@ from gateway.kafka.cluster import REQUEST_MS, Cluster
 from gateway.kafka.topics import AWAY, Unfit, Wanted, ensure
 from gateway.lanes.offsets import Forgotten, Kept, Note, Offsets
 from gateway.lanes.queue import PASSING
+from gateway.lanes.spread.above import AllOffsets
 
 log = structlog.get_logger()
 
@@ -73,7 +74,7 @@ class Parts:
     """What takes the records in."""
 
     intake: Intake
-    offsets: Offsets
+    offsets: Offsets | AllOffsets
     alone: Alone
     rereading: Rereading
 

@@ -6,7 +6,7 @@ each entry alone, so that one that kills its reader is found out.
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from faststream import AckPolicy
@@ -19,7 +19,7 @@ from gateway.entrypoints.bus.alone import Alone
 from gateway.entrypoints.bus.quiet import quiet
 from gateway.flow.intake import Entry, Intake
 from gateway.lanes.fleet import Fleet
-from gateway.lanes.queue import PASSING, Lanes
+from gateway.lanes.queue import PASSING
 from schemas.topics import FIELD, GROUP
 
 log = structlog.get_logger()
@@ -100,16 +100,23 @@ class Bus:
         await self._intake.from_bus([Entry(stream=self.stream, id=key, raw=raw) for key, raw in entries])
 
 
+class Retires(Protocol):
+    """What the sweeper needs of the lanes."""
+
+    async def retire(self, stream: str, consumer: str) -> bool:
+        """Forget a consumer of ours that holds nothing."""
+
+
 class Sweeper:
     """Takes in again what was left pending, one entry at a time."""
 
-    def __init__(self, lanes: Lanes, redis: "Redis", stream: str, fleet: Fleet, *, most_alone: int) -> None:
-        """An entry that was delivered alone `most_alone` times is poison."""
+    def __init__(self, lanes: Retires, redis: "Redis", stream: str, fleet: Fleet, alone: Alone) -> None:
+        """`alone` says which entries are poison."""
         self._lanes = lanes
         self._redis = redis
         self._stream = stream
         self._fleet = fleet
-        self._alone = Alone(redis, lanes.shard, most=most_alone)
+        self._alone = alone
 
     async def sweep(self, intake: Intake, *, dead_idle_ms: int) -> int:
         """Look once; entries of the dead must have rested `dead_idle_ms`. Returns how many entries were taken in."""

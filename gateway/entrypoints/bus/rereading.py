@@ -16,7 +16,8 @@ from aiokafka import TopicPartition
 from gateway.entrypoints.bus.polls import Polls
 from gateway.entrypoints.bus.records import Record
 from gateway.flow.intake import Again, Entry
-from gateway.lanes.offsets import Kept, Note, Offsets
+from gateway.lanes.offsets import Kept, Note
+from gateway.lanes.spread.above import AllOffsets
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ class Terms:
 class Rereading:
     """One process's care for losses of the state."""
 
-    def __init__(self, offsets: Offsets, terms: Terms) -> None:
+    def __init__(self, offsets: AllOffsets, terms: Terms) -> None:
         """`offsets` knows what is stored."""
         self._offsets = offsets
         self._terms = terms

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from gateway.policy.visible import visible
+
 WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
 
@@ -42,7 +44,7 @@ class Format(StrEnum):
 
 def say(message: str) -> None:
     """Tell the person something; never data."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that speaks
+    print(visible(message), file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that speaks
 
 
 def stop(code: Exit, message: str, next_step: str = "") -> NoReturn:
@@ -87,11 +89,11 @@ def cell(value: object) -> str:
         case None:
             return "-"
         case str():
-            return value
+            return visible(value)
         case bool():
             return "yes" if value else "no"
         case dict() | list():
-            return json.dumps(value, ensure_ascii=False)
+            return visible(json.dumps(value, ensure_ascii=False))
         case _:
             return str(value)
 
@@ -107,7 +109,7 @@ def span(seconds: float | None) -> str | None:
 
 
 def _write(text: str) -> None:
-    print(text)  # noqa: T201 - this is the one place that writes data
+    print(visible(text))  # noqa: T201 - this is the one place that writes data
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -148,7 +150,7 @@ def _pairs(fields: Mapping[str, Any]) -> None:
 
     table = Table.grid(padding=(0, 2))
     for name, value in fields.items():
-        table.add_row(Text(name, style="bold"), Text(cell(value)))
+        table.add_row(Text(visible(name), style="bold"), Text(cell(value)))
     _console().print(table)
 
 

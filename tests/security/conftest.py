@@ -1,0 +1,15 @@
+"""One running gateway for all files here that only ask: those that change what it holds come later in the alphabet."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.security.estate import Estate, estate
+from tests.vendor.client import VendorProcess
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Estate]:
+    """Two tenants on a `sluice up`."""
+    with VendorProcess() as vendor, estate(vendor) as one:
+        yield one
