@@ -29,8 +29,9 @@ from gateway.lanes.topic_reader import TopicReader
 from gateway.lanes.turns import Turn
 from gateway.policy.bus_address import kafka_servers
 from gateway.ports import Ambient
-from gateway.roles import complain, stop_event, unsupported
+from gateway.roles import stop_event
 from gateway.settings import Settings
+from gateway.starting import complain, unsupported
 from schemas.moment import microseconds
 from schemas.topics import GROUP, Topics, Unread
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -15,9 +14,8 @@ import uvloop
 
 from connectors.breaking.breakers import Changed
 from connectors.breaking.standing import Standing, State
-from dlq.keys import KeyRing, KeyRingError
-from gateway import logs, telemetry
-from gateway.app import Gateway, grace_us, load_catalog, open_gateway
+from gateway import logs, starting, telemetry
+from gateway.app import Gateway, grace_us, open_gateway
 from gateway.chores import STEERS_BUS, check_epoch, check_epoch_of, chores
 from gateway.collector import spare_collector
 from gateway.endings import ended
@@ -34,19 +32,15 @@ from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
 from gateway.flow.status import Status
 from gateway.guards import overview_of
-from gateway.journal.database import Misplaced, url_of
-from gateway.lanes.connect import connect
 from gateway.lanes.queue import PASSING
 from gateway.lanes.spread.above import AllOverviews, unread_of
 from gateway.lanes.spread.agreement import StateUnfit, agree
 from gateway.planners import planners
-from gateway.policy.bus_address import Misnamed, kafka_servers
+from gateway.policy.bus_address import kafka_servers
 from gateway.policy.keeping_up import behind_since, standing
-from gateway.policy.state_address import Unreadable, cluster_of
-from gateway.policy.webhooks import misfit
 from gateway.ports import Gauges
 from gateway.relaying import relaying
-from gateway.settings import LOOPBACK, Settings
+from gateway.settings import Settings
 from schemas.moment import microseconds, moment, stamp
 from schemas.topics import RELAY, Unread
 
@@ -113,7 +107,7 @@ async def run_worker(settings: Settings) -> int:
             if not await joined(gateway, stop):
                 return 0
         except (BusUnfit, StateUnfit) as error:
-            complain(str(error))
+            starting.complain(str(error))
             return 2
         async with working(gateway):
             spare_collector()
@@ -150,7 +144,7 @@ async def run_api(settings: Settings) -> int:
             with contextlib.suppress(*PASSING):  # then whoever asks whether it is ready is told
                 await agree(gateway.shards)
         except StateUnfit as error:
-            complain(str(error))
+            starting.complain(str(error))
             return 2
         app = api.build(_api_parts(gateway))
         config = uvicorn.Config(
@@ -306,7 +300,7 @@ def stop_event() -> asyncio.Event:
 def worker(settings: Settings) -> int:
     """Be a worker process."""
     logs.configure(settings.log_level)
-    if complain(unsupported(settings)):
+    if starting.complain(starting.unsupported(settings)):
         return 2
     return uvloop.run(run_worker(settings))
 
@@ -314,108 +308,8 @@ def worker(settings: Settings) -> int:
 def serve(settings: Settings) -> int:
     """Be an API process."""
     logs.configure(settings.log_level)
-    if complain(unsupported(settings) or exposure(settings)):
+    if starting.complain(starting.unsupported(settings) or starting.exposure(settings)):
         return 2
-    if complain(taken(settings)):
+    if starting.complain(starting.taken(settings)):
         return 1
     return uvloop.run(run_api(settings))
-
-
-def complain(problem: str | None) -> bool:
-    """Tell the person who started this what is wrong; true when something is."""
-    if problem is not None:
-        print(problem, file=sys.stderr)  # noqa: T201 - for the person who started it
-    return problem is not None
-
-
-def unsupported(settings: Settings) -> str | None:
-    """Say which setting asks for what this version cannot do."""
-    missing = [str(path) for path in settings.connectors if not path.exists()]
-    if missing and "connectors" in settings.model_fields_set:
-        # Not merely fewer tools: an agent's limits may have stood there.
-        return f"SLUICE_CONNECTORS names what does not exist: {', '.join(missing)}. Correct it, or make the directory."
-    try:
-        url_of(settings.journal)
-        kafka = _kafka_is_meant(settings)
-    except (Misplaced, Misnamed) as error:
-        return str(error)
-    if problem := _webhook(settings) or _clustered(settings) or _unopened(settings):
-        return problem
-    if kafka or settings.bus_url is None or settings.bus_url == settings.state_url:
-        return None
-    return (
-        "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
-        "the state, so that both are written in one step, or on Kafka. Leave SLUICE_BUS_URL unset, or set kafka://host:port."
-    )
-
-
-def taken(settings: Settings) -> str | None:
-    """Say why the API could not listen where the settings want it."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((settings.host, settings.port))
-        except OSError as error:
-            return (
-                f"The API cannot listen on {settings.host}:{settings.port}: {error.strerror}. Another gateway, perhaps? "
-                "Stop it, or choose another: --port (SLUICE_PORT)."
-            )
-    return None
-
-
-def _unopened(settings: Settings) -> str | None:
-    """Say which address of Redis, or which keys, cannot be used as they are written. Makes nothing."""
-    try:
-        if cluster_of(settings.state_url) is None:
-            connect(settings.state_url)
-    except ValueError:  # its words may quote the password
-        return "SLUICE_REDIS_URL is no address of a Redis: redis://[user:password@]host:port/0, rediss://… or unix://…"
-    if settings.keys is None:
-        return None
-    try:
-        KeyRing.load(settings.keys.get_secret_value(), settings.data)
-    except KeyRingError as error:
-        return str(error)
-    return None
-
-
-def _kafka_is_meant(settings: Settings) -> bool:
-    """Tell whether the bus is Kafka; raises `Misnamed` where it could not be reached so."""
-    if kafka_servers(settings.bus_url) is None:
-        return False
-    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
-
-    return cluster_of(settings) is not None
-
-
-def _clustered(settings: Settings) -> str | None:
-    try:
-        clustered = cluster_of(settings.state_url) is not None
-    except Unreadable as error:
-        return str(error)
-    if clustered and kafka_servers(settings.bus_url) is None:
-        return (
-            "SLUICE_REDIS_URL names a Redis Cluster, which cannot be the bus: a stream lies on one node, and no script writes it "
-            "together with a call that lies on another. Set SLUICE_BUS_URL=kafka://host:port, or one Redis as SLUICE_REDIS_URL."
-        )
-    return None
-
-
-def _webhook(settings: Settings) -> str | None:
-    url, secret = settings.alert_webhook, settings.alert_webhook_secret
-    return misfit(
-        url.get_secret_value() if url else None,
-        secret.get_secret_value() if secret else None,
-        private=settings.alert_webhook_private,
-    )
-
-
-def exposure(settings: Settings) -> str | None:
-    """Say why the API may not be bound where the settings want it."""
-    if settings.host in LOOPBACK or load_catalog(settings, quiet=True).operators:
-        return None
-    return (
-        f"The API may not listen on {settings.host}: no Operator is declared, so anybody there could call any tool. "
-        "Declare one (kind: Operator) or use SLUICE_HOST=127.0.0.1."
-    )

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvloop
 
-from gateway import logs, roles, telemetry
+from gateway import logs, roles, starting, telemetry
 from gateway.embedded_redis import EmbeddedRedis, EmbeddedRedisError, Restart
 from gateway.journal.database import Database
 from gateway.settings import Settings
@@ -36,7 +36,7 @@ PROCESSES = "processes.json"
 def up(settings: Settings) -> int:
     """Run everything until Ctrl-C or SIGTERM; 0 after a clean stop."""
     logs.configure(settings.log_level)
-    if roles.complain(roles.unsupported(settings) or roles.exposure(settings)):
+    if starting.complain(starting.unsupported(settings) or starting.exposure(settings)):
         return 2
     try:
         return uvloop.run(_up(settings))
@@ -49,7 +49,7 @@ async def _up(settings: Settings) -> int:
     stop = roles.stop_event()
     async with AsyncExitStack() as stack:
         server = await _server(settings, stack)
-        if roles.complain(roles.taken(settings)):
+        if starting.complain(starting.taken(settings)):
             return 1
         supervisor = Supervisor(
             _programs(settings), stop_within_s=STOP_WITHIN_S, changed=_note(settings.data / PROCESSES)

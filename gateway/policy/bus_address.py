@@ -13,7 +13,7 @@ class Misnamed(ValueError):  # noqa: N818 - it names a situation
 
 def kafka_servers(url: str | None) -> list[str] | None:
     """Return the bootstrap servers of `kafka://host:port[,host:port]`, with `+ssl` too; None: the bus is a Redis. Raises `Misnamed`."""
-    if url is None or urlsplit(url).scheme not in {KAFKA, KAFKA_TLS}:
+    if url is None or _scheme(url) not in {KAFKA, KAFKA_TLS}:
         return None
     rest = url.partition("://")[2]
     if "@" in rest or "/" in rest.rstrip("/") or "?" in rest:
@@ -27,7 +27,14 @@ def kafka_servers(url: str | None) -> list[str] | None:
 
 def over_tls(url: str | None) -> bool:
     """Tell whether the bus is spoken to over TLS."""
-    return url is not None and urlsplit(url).scheme == KAFKA_TLS
+    return url is not None and _scheme(url) == KAFKA_TLS
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:  # whose words quote the address, and with it what may be a password
+        raise Misnamed("SLUICE_BUS_URL cannot be read as an address.") from None
 
 
 def _server(part: str) -> str:

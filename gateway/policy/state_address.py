@@ -1,7 +1,7 @@
 """Where the working state lies, by `SLUICE_REDIS_URL`: one server, or a Redis Cluster by some of its nodes. Pure."""
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 PLAIN, SEALED = "redis-cluster", "rediss-cluster"
 PORT = 6379
@@ -40,6 +40,13 @@ def cluster_of(url: str) -> ClusterAddress | None:
         username=unquote(username) or None,
         password=unquote(password) or None,
     )
+
+
+def node_url(address: ClusterAddress, node: tuple[str, int]) -> str:
+    """Return the URL of one node alone."""
+    secrets = f"{quote(address.username or '', safe='')}:{quote(address.password or '', safe='')}@"
+    host = f"[{node[0]}]" if ":" in node[0] else node[0]
+    return f"{'rediss' if address.tls else 'redis'}://{secrets if address.password else ''}{host}:{node[1]}"
 
 
 def _node(part: str) -> tuple[str, int]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from gateway import roles
+from gateway import roles, starting
 from gateway.app import open_gateway
 from gateway.embedded_redis import DirectoryInUseError, EmbeddedRedis, Restart
 from gateway.endings import ended
@@ -25,7 +25,7 @@ class OpeningError(Exception):
 async def open_door(caller: Caller, settings: Settings | None = None, *, works: bool = True) -> AsyncIterator[Door]:
     """Open a gateway in this process until the end of the context; without `works` the calls are left to other workers."""
     settings = settings or Settings()
-    problem = roles.unsupported(settings)
+    problem = starting.unsupported(settings)
     if problem is not None:
         raise OpeningError(problem)
     async with AsyncExitStack() as stack:

@@ -18,6 +18,8 @@ from tests.vendor.client import VendorProcess, manifest
 from tests.vendor.script import Behaviour, Kind
 
 THEIRS, OURS, OPERATOR, VIEWER = "aurora-agent", "borealis-agent", "night-shift", "onlooker"
+TESTER = "tester"
+"""An agent of neither, for tests that need calls of their own."""
 MARK = "cnry-aurora-7f3a91"
 """Stands in everything of aurora's that has a free text."""
 SESSION, KEY = f"{MARK}-session", f"{MARK}-key"
@@ -25,6 +27,7 @@ EMAIL = f"{MARK}@example.com"
 CREATE, GET, SEND = "aurora.contacts.create", "aurora.contacts.get", "aurora.messages.send"
 REVIEWED = "aurora.orders.create"
 PEOPLE = {THEIRS: ("Agent", 'allow: ["aurora.*"]'), OURS: ("Agent", 'allow: ["crm.*"]')}
+PEOPLE[TESTER] = ("Agent", 'allow: ["bomber.*"]')
 OPERATORS = {OPERATOR: "[admin]", VIEWER: "[viewer]"}
 SETTINGS = {"SLUICE_ALERT_SIMILAR": "2", "SLUICE_ALERT_EVERY": "0.2", "SLUICE_BACKOFF_BASE": "0.05"}
 
@@ -83,10 +86,10 @@ def keys() -> dict[str, str]:
 
 
 @contextmanager
-def estate(vendor: VendorProcess) -> Iterator[Estate]:
-    """Start it all, and let aurora use it."""
+def estate(vendor: VendorProcess, more: str = "") -> Iterator[Estate]:
+    """Start it all, with `more` manifests, and let aurora use it."""
     vendor.reset()
-    with Ground(manifests(vendor.url), {**SETTINGS, **keys()}) as ground:
+    with Ground(manifests(vendor.url) + more, {**SETTINGS, **keys()}) as ground:
         one = Estate(ground, vendor)
         _use(one)
         yield one

@@ -30,6 +30,7 @@ OPERATORS = {
     "gateway/entrypoints/bus/": "SLUICE_REDIS_URL, SLUICE_BUS_URL",
     "gateway/entrypoints/cli/": "the address of the API, from the person who types the command",
     "gateway/roles.py": "the API's own port, which it listens on",
+    "gateway/starting.py": "whether that port is free",
     "gateway/together.py": "the same, to see when it does",
 }
 """Where an address is the operator's own setting; the flow, the policy, the API and the SDK's transport open nothing."""

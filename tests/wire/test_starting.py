@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import roles
+from gateway import starting
 from gateway.settings import Settings
 from tests.demo.ground import ROOT
 
@@ -71,7 +71,7 @@ def test_what_is_called_up_answers_and_a_port_that_is_taken_is_told(tmp_path: Pa
 def test_a_setting_that_cannot_work_is_told_in_one_line_and_not_quoted(
     given: dict[str, str], named: str, tmp_path: Path
 ) -> None:
-    problem = roles.unsupported(Settings(data=tmp_path, **given))  # type: ignore[arg-type]
+    problem = starting.unsupported(Settings(data=tmp_path, **given))  # type: ignore[arg-type]
     assert problem is not None
     assert named in problem
     assert "hunter2" not in problem

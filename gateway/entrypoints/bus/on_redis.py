@@ -6,8 +6,10 @@ each entry alone, so that one that kills its reader is found out.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
+import msgspec
 import structlog
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
@@ -33,11 +35,22 @@ FORGOTTEN_MS = 30_000
 _FIELD = FIELD.encode()
 
 
+def raw_of(fields: Mapping[bytes, bytes]) -> bytes:
+    """Return the event; of an entry that has it in no field, all fields, so that what was sent can be read in its letter."""
+    raw = fields.get(_FIELD)
+    if raw is not None or not fields:
+        return raw or b""
+    return msgspec.json.encode({_text(name): _text(value) for name, value in fields.items()})
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
+
+
 async def _parse(message: Any) -> RedisBatchStreamMessage:
     """Hand the batch on undecoded; it cannot fail, so no body can make a batch unreadable."""
     entries = [
-        (key.decode(), fields.get(_FIELD, b""))
-        for key, fields in zip(message["message_ids"], message["data"], strict=True)
+        (key.decode(), raw_of(fields)) for key, fields in zip(message["message_ids"], message["data"], strict=True)
     ]
     return RedisBatchStreamMessage(raw_message=message, body=entries, consumer=FAKE_CONSUMER, group=GROUP)
 
@@ -155,7 +168,7 @@ class Sweeper:
         if not claimed:
             return 0
         fields = cast("dict[bytes, bytes]", claimed[0][1]) or {}
-        await self._alone.take(intake, Entry(stream=self._stream, id=key.decode(), raw=fields.get(_FIELD, b"")))
+        await self._alone.take(intake, Entry(stream=self._stream, id=key.decode(), raw=raw_of(fields)))
         return 1
 
 

@@ -38,7 +38,9 @@ def ls(everything: All = False, output: options.Output = None) -> None:
     _, answer = client.ask("GET", f"/v1/alerts?state={'all' if everything else 'open'}")
     table = chosen(output) is Format.TABLE
     found = answer["alerts"]
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows(
+        [row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("OPENED", "COUNT", "STATE")
+    )
 
 
 def show(alert: Alert, output: options.Output = None) -> None:

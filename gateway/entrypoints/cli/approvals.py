@@ -45,7 +45,9 @@ def ls(output: options.Output = None) -> None:
     _, answer = client.ask("GET", "/v1/approvals")
     table = chosen(output) is Format.TABLE
     found = answer["approvals"]
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows(
+        [row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("ON TIMEOUT", "AGENT", "UNTIL")
+    )
 
 
 def show(call: Call, output: options.Output = None) -> None:

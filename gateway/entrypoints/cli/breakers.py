@@ -113,7 +113,7 @@ def steer(
 def show(breakers: list[dict[str, Any]], output: Format | None) -> None:
     """Write breakers."""
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in breakers] if table else breakers, output, columns=COLUMNS)
+    show_rows([row(one) for one in breakers] if table else breakers, output, columns=COLUMNS, spare=("FAILED", "BY"))
 
 
 def row(one: Mapping[str, Any]) -> dict[str, Any]:

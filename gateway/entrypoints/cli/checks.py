@@ -6,7 +6,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +20,12 @@ from gateway.embedded_redis import SOCKET_PATH_BYTES
 from gateway.entrypoints.cli import client
 from gateway.journal import schema
 from gateway.journal.database import Away, Database, Misplaced, Missing
-from gateway.lanes.checkup import OLDEST, Facts, behind, checkup
+from gateway.lanes.checkup import OLDEST, UNANSWERED, Facts, behind, checkup
+from gateway.lanes.cluster import Cluster
+from gateway.policy import state_address
 from gateway.policy.bus_address import Misnamed, kafka_servers
 from gateway.policy.keeping_up import behind_since, standing
+from gateway.policy.state_address import ClusterAddress, Unreadable, node_url
 from gateway.settings import LOOPBACK, Settings
 from schemas.topics import GROUP, Topics, Unread
 
@@ -106,6 +109,14 @@ def _keys(settings: Settings) -> Iterator[Finding]:
 
 async def _redis(settings: Settings) -> list[Finding]:
     topics = Topics(settings.topic_prefix)
+    try:
+        address = state_address.cluster_of(settings.state_url)
+    except Unreadable as error:
+        return [Finding("redis", "fail", str(error), "Correct SLUICE_REDIS_URL.")]
+    return await (_alone(settings, topics) if address is None else _clustered(settings, address, topics))
+
+
+async def _alone(settings: Settings, topics: Topics) -> list[Finding]:
     facts = await checkup(settings.state_url, topics.calls)
     if isinstance(facts, str):
         return [await _unreachable(settings, facts)]
@@ -122,6 +133,29 @@ async def _redis(settings: Settings) -> list[Finding]:
             return [*findings, Finding("bus", "fail", there, "Start it, or correct SLUICE_BUS_URL.")]
         bus = there
     return [*findings, *_group(bus, topics.calls)]
+
+
+async def _clustered(settings: Settings, address: ClusterAddress, topics: Topics) -> list[Finding]:
+    """Look at every node that has a part of the state; one that is not as it must be is enough to lose that part."""
+    try:
+        nodes = await Cluster(address).nodes()
+    except UNANSWERED as error:
+        return [Finding("redis", "fail", f"no cluster answers: {error}", "Start it, or correct SLUICE_REDIS_URL.")]
+    findings = []
+    for node in nodes:
+        facts = await checkup(node_url(address, node), topics.calls)
+        name = f"{node[0]}:{node[1]}"
+        if isinstance(facts, str):
+            findings.append(Finding("redis", "fail", f"{name} {facts}", "Start it, or let a replica take over."))
+        else:
+            findings += [replace(one, detail=f"{name}: {one.detail}") for one in _server(facts, embedded=False)]
+    try:
+        kafka = kafka_servers(settings.bus_url)
+    except Misnamed as error:
+        return [*findings, Finding("bus", "fail", str(error), "Correct SLUICE_BUS_URL.")]
+    if kafka is None:
+        return [*findings, Finding("bus", "fail", "a cluster is no bus", "Set SLUICE_BUS_URL=kafka://host:port.")]
+    return [*findings, await _kafka(settings, topics)]
 
 
 async def _kafka(settings: Settings, topics: Topics) -> Finding:

@@ -45,7 +45,12 @@ def ls(connector: Only = None, output: options.Output = None) -> None:
     _, answer = client.ask("GET", f"/v1/contracts{query}")
     found = answer["contracts"]
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows(
+        [row(one) for one in found] if table else found,
+        output,
+        columns=COLUMNS,
+        spare=("COMPATIBLE", "SEMANTIC", "ON BREAKING", "RISKY"),
+    )
 
 
 def show(tool: Tool, output: options.Output = None) -> None:
@@ -65,7 +70,7 @@ def show(tool: Tool, output: options.Output = None) -> None:
         return
     if answer["findings"]:
         typer.echo("")
-        show_rows([finding_row(one) for one in answer["findings"]], output, columns=FINDINGS)
+        show_rows([finding_row(one) for one in answer["findings"]], output, columns=FINDINGS, spare=("COUNT",))
     for one in answer["findings"]:
         if one["state"] == "open":
             say(f"{one['fingerprint']}: {one['action']}")

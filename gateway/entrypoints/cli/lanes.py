@@ -44,7 +44,7 @@ def ls(connector: Connector = None, held: Held = None, most: Most = 100, output:
     lanes, more = _pages({name: value for name, value in given.items() if value is not None}, most)
     lanes.sort(key=lambda lane: -(lane["waiting"] or 0))
     table = chosen(output) is Format.TABLE
-    show_rows([row(lane) for lane in lanes] if table else lanes, output, columns=COLUMNS)
+    show_rows([row(lane) for lane in lanes] if table else lanes, output, columns=COLUMNS, spare=("LIVE", "OLDEST"))
     if more:
         say(f"There are more lanes than these {len(lanes)}.\n  next: sluice lanes ls --most {most * 10}")
 

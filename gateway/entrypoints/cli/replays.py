@@ -37,7 +37,7 @@ def ls(output: options.Output = None) -> None:
     _, answer = client.ask("GET", "/v1/replays")
     found = answer["replays"]
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("BY",))
 
 
 def show(replay: Replay, opened: Opened = False, output: options.Output = None) -> None:

@@ -17,7 +17,9 @@ async def agree(shards: Shards) -> None:
     """Write the number down in a state that has none, or hold it against the one there. Raises `StateUnfit`."""
     home, ours = shards.home, len(shards.parts)
     try:
-        if not shards.clustered and (await home.redis.info("cluster")).get("cluster_enabled"):
+        if shards.cluster is not None:
+            await shards.cluster.nodes()
+        elif (await home.redis.info("cluster")).get("cluster_enabled"):
             raise StateUnfit(
                 "SLUICE_REDIS_URL names a node of a Redis Cluster as if it were alone: write redis-cluster://host:port,host:port."
             )

@@ -95,10 +95,10 @@ async def together(parts: Sequence[T], do: Callable[[T], Awaitable[R]]) -> list[
 class Shards(Spread[Seat]):
     """All of them, and where their topics are."""
 
-    def __init__(self, parts: Sequence[Seat], *, clustered: bool = False) -> None:
-        """`clustered` says whether they are shards of a Redis Cluster."""
+    def __init__(self, parts: Sequence[Seat], *, cluster: Cluster | None = None) -> None:
+        """`cluster` is the Redis Cluster they lie on, if it is one."""
         super().__init__(parts)
-        self.clustered = clustered
+        self.cluster = cluster
 
     def placed(self, identity: str, tool: str) -> str:
         """Make a new id say in which shard that lies which belongs to a tool."""
@@ -129,4 +129,4 @@ async def reach(url: str, prefix: str, shards: int) -> AsyncIterator[Shards]:
             listener = await stack.enter_async_context(cluster.client(one.tag, timeout_s=None, most=POOL))
             # What a script writes lies in its own slot.
             seats.append(Seat(shard=one, topics=Topics(f"{one.tag}:"), redis=redis, listener=listener))
-        yield Shards(seats, clustered=True)
+        yield Shards(seats, cluster=cluster)
