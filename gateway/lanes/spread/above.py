@@ -158,23 +158,22 @@ class AllOffsets(Spread[Offsets]):
         told = await self.everywhere(lambda one: one.kept(partitions))
         for part, known in zip(self.parts, told, strict=True):
             self._losses |= {kept.loss.name: part for kept in known.values() if kept.loss is not None}
-        return {partition: _known([known[partition] for known in told]) for partition in partitions}
+        return {partition: known_of([known[partition] for known in told]) for partition in partitions}
 
 
-def _known(told: Sequence[Kept]) -> Kept:
+def known_of(told: Sequence[Kept]) -> Kept:
     """Put together what the shards say of a partition."""
-    home = told[0]
+    home, below = told[0], max(kept.below for kept in told)
     for kept in told:
         if kept.behind:
-            return msgspec.structs.replace(kept, in_hand=home.in_hand, noted_ms=home.noted_ms)
+            # Where another shard was read again before, the reader's place says nothing any more of how far it had come.
+            return msgspec.structs.replace(kept, in_hand=home.in_hand, noted_ms=home.noted_ms, below=below)
     losses = [kept.loss for kept in told if kept.loss is not None]
     if len(told) == 1 or not losses:
         return home
     last = max(losses, key=lambda loss: loss.at_ms)
     covered = all(loss.covered for loss in losses)
-    return msgspec.structs.replace(
-        home, loss=msgspec.structs.replace(last, covered=covered), below=max(kept.below for kept in told)
-    )
+    return msgspec.structs.replace(home, loss=msgspec.structs.replace(last, covered=covered), below=below)
 
 
 class _Data(msgspec.Struct):
