@@ -79,7 +79,9 @@ def keys(redis: "Redis") -> Iterator[tuple[str, bytes]]:
         b"stream": client.xrange,
     }
     for key in client.scan_iter():
-        yield f"Redis {key.decode()}", key + b"".join(_flat(readers[client.type(key)](key)))
+        kind = client.type(key)
+        if kind != b"none":  # it has gone since
+            yield f"Redis {key.decode()}", key + b"".join(_flat(readers[kind](key)))
 
 
 def topics(redis: "Redis", *names: str) -> Iterator[tuple[str, bytes]]:
