@@ -96,8 +96,9 @@ def estate(vendor: VendorProcess, more: str = "") -> Iterator[Estate]:
     vendor.reset()
     with Ground(manifests(vendor.url) + more, {**SETTINGS, **keys()}) as ground:
         one = Estate(ground)
-        _use(one, vendor)
-        yield one
+        with one.http:
+            _use(one, vendor)
+            yield one
 
 
 def _use(one: Estate, vendor: VendorProcess) -> None:

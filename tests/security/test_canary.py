@@ -43,6 +43,7 @@ def told() -> Iterator[Told]:
             lambda: len(one.ask(OPERATOR, "GET", "/v1/calls?limit=500").json().get("calls", [])) >= len(ended), "calls"
         )
         yield one, ended, list(answers(one, ended))
+        one.http.close()
 
 
 def _called(one: Estate, tool: str) -> dict[str, Any]:
