@@ -5,7 +5,7 @@ Aurora owns the connector `aurora`; borealis owns `crm` and must never learn mor
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,14 +37,15 @@ class Estate:
     """The gateway, and the names of what is aurora's."""
 
     ground: Ground
-    vendor: VendorProcess
+    http: httpx2.Client = field(default_factory=lambda: httpx2.Client(timeout=30, trust_env=False), repr=False)
+    """One for all: to make a client costs more than to ask."""
     names: dict[str, str] = field(default_factory=dict)
     """Path parameter → the value that names something of aurora's."""
 
     def ask(self, who: str | None, method: str, path: str, **more: Any) -> httpx2.Response:
         """Ask as one of the people; nobody in particular with None."""
         headers = {**(bearer(who) if who else {}), **more.pop("headers", {})}
-        return httpx2.request(method, self.ground.url + path, headers=headers, timeout=30, trust_env=False, **more)
+        return self.http.request(method, self.ground.url + path, headers=headers, **more)
 
     def publish(self, who: str, tool: str, arguments: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Publish a call and wait for its end, unless it has to wait for somebody."""
@@ -70,14 +71,18 @@ def manifests(url: str) -> str:
     theirs = manifest(url).replace("name: crm", "name: aurora")
     theirs = theirs.replace("class: verifiable", "class: verifiable\n    approval: {required: true}")
     theirs += "\n---\napiVersion: sluice/v1\nkind: Connection\nmetadata: {name: aurora-main, connector: aurora}\n"
-    people = [("Agent", name, allow) for name, (_, allow) in PEOPLE.items()]
-    people += [("Operator", name, f"roles: {roles}") for name, roles in OPERATORS.items()]
-    for kind, name, may in people:
-        variable = f"KEY_{name.upper().replace('-', '_')}"
-        theirs += (
-            f"\n---\napiVersion: sluice/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nkey: ${{env:{variable}}}\n{may}\n"
-        )
-    return f"{manifest(url)}\n---\n{theirs}"
+    return f"{manifest(url)}\n---\n{theirs}{people(PEOPLE)}"
+
+
+def people(agents: Mapping[str, tuple[str, str]]) -> str:
+    """Declare agents and our operators, whose keys stand in the environment."""
+    declared = [*((kind, name, may) for name, (kind, may) in agents.items())]
+    declared += [("Operator", name, f"roles: {roles}") for name, roles in OPERATORS.items()]
+    text = ""
+    for kind, name, may in declared:
+        key = f"${{env:KEY_{name.upper().replace('-', '_')}}}"
+        text += f"\n---\napiVersion: sluice/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nkey: {key}\n{may}\n"
+    return text
 
 
 def keys() -> dict[str, str]:
@@ -90,15 +95,16 @@ def estate(vendor: VendorProcess, more: str = "") -> Iterator[Estate]:
     """Start it all, with `more` manifests, and let aurora use it."""
     vendor.reset()
     with Ground(manifests(vendor.url) + more, {**SETTINGS, **keys()}) as ground:
-        one = Estate(ground, vendor)
-        _use(one)
-        yield one
+        one = Estate(ground)
+        with one.http:
+            _use(one, vendor)
+            yield one
 
 
-def _use(one: Estate) -> None:
+def _use(one: Estate, vendor: VendorProcess) -> None:
     done = one.publish(THEIRS, CREATE, {"email": EMAIL, "name": MARK}, session=SESSION, idempotency_key=KEY)
     assert done["state"] == "completed", done
-    one.vendor.script("*", Behaviour(do=Kind.STATUS, status=422, body={"error": MARK}, count=3))
+    vendor.script("*", Behaviour(do=Kind.STATUS, status=422, body={"error": MARK}, count=3))
     failed = [
         one.publish(THEIRS, SEND, {"ref": f"{MARK}-{number}", "text": MARK}, session=SESSION) for number in range(3)
     ]
