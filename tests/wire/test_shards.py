@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from gateway.entrypoints.bus.alone import Alone
+from gateway.flow.intake import Entry
+from gateway.lanes.offsets import Note, Offsets
+from gateway.lanes.spread.above import AllOffsets
+from gateway.lanes.spread.shards import reach
 from schemas.sharding import shard_of, shard_of_id
 from schemas.topics import GROUP
 from tests.served import Served, bearer, people, served
@@ -72,3 +77,46 @@ async def listed(gateway: Served, calls: int) -> None:
             if len(answer.json()["calls"]) == calls:
                 return
             await asyncio.sleep(0.05)
+
+
+class Reader:
+    """Takes nothing in, and says what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def poison(self, entry: Entry) -> None:
+        self.asked.append(f"poison {entry.id}")
+
+    async def from_bus(self, entries: list[Entry]) -> list[str]:
+        self.asked += [one.id for one in entries]
+        return []
+
+
+async def test_a_record_that_any_shard_has_stored_is_no_poison_whoever_died_of_it(
+    redis: "Redis", redis_url: str
+) -> None:
+    books: Any = redis
+    async with reach(redis_url, "", SHARDS) as shards:
+        offsets = AllOffsets([Offsets(seat.redis, seat.shard) for seat in shards.parts])
+        alone = Alone(redis, shards.home.shard, most=1, stored=offsets.stored)
+        reader: Any = Reader()
+        await books.zadd(shards.parts[2].shard.key("marks:0"), {"7": 7})
+        await alone.take(reader, Entry(stream="tool-calls", id="0:7", raw=b"", engine="kafka"))
+        assert reader.asked == []
+        await alone.take(reader, Entry(stream="tool-calls", id="0:8", raw=b"", engine="kafka"))
+        assert reader.asked == ["poison 0:8"]
+        await offsets.note([Note(partition=0, committed=9)])
+        assert await offsets.stored("0:8")
+        assert not await offsets.stored("0:9")
+
+
+async def test_a_record_that_waits_for_the_journal_waits_where_its_call_is(redis: "Redis", redis_url: str) -> None:
+    books: Any = redis
+    async with reach(redis_url, "", SHARDS) as shards:
+        offsets = AllOffsets([Offsets(seat.redis, seat.shard) for seat in shards.parts])
+        raw = {f"0:{at}": event(name, name) for at, name in enumerate(NAMES)}
+        await offsets.put_aside(raw)
+        assert await offsets.aside() == raw
+        for at, name in enumerate(NAMES):
+            assert await books.hexists(shards.of(name).shard.key("aside"), f"0:{at}")
