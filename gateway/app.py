@@ -155,7 +155,7 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
         common = await _common(stack, settings, ambient(role))
         guarding = await stack.enter_async_context(open_guards(common))
         names = [seat.shard for seat in common.shards.parts]
-        signals = Signals(common.shards.home.listener, *names, wait_s=settings.redis_wait)
+        signals = Signals(common.shards.ears, *names, wait_s=settings.redis_wait)
         stack.push_async_callback(ended, [asyncio.create_task(signals.listen())])
         sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)

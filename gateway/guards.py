@@ -88,7 +88,7 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(guards.tokens.close)
-        heard = standings.listen(common.shards.home.listener, guards.breakers.heard, wait_s=common.settings.redis_wait)
+        heard = standings.listen(common.shards.ears, guards.breakers.heard, wait_s=common.settings.redis_wait)
         stack.push_async_callback(_last_word, guards.breakers)
         for beside in (guards.breakers.keep(), heard):
             stack.push_async_callback(ended, [asyncio.create_task(beside)])

@@ -207,6 +207,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,
+        shard_of=gateway.lanes.of_tool,
         gauges=gauges,
         asyncapi=lambda: api.asyncapi.document(gateway.topics),
         max_body_bytes=gateway.settings.max_event_bytes,

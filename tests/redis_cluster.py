@@ -25,6 +25,7 @@ class Node(Server):
             "cluster-node-timeout": 1000,
             "cluster-port": self.bus_port,
             "cluster-replica-validity-factor": 0,
+            "cluster-require-full-coverage": "no",
         }
 
     def __init__(self, folder: Path, name: str) -> None:

@@ -46,11 +46,13 @@ class Cluster:
         self._looked_s = float("-inf")
         self._lock = asyncio.Lock()
 
-    async def node_of(self, slot: int) -> Node:
-        """Return the node that has a slot; raises a connection error when nobody knows."""
+    async def node_of(self, slot: int | None) -> Node:
+        """Return the node that has a slot, None: one that answers; raises a connection error when nobody knows."""
         async with self._lock:
-            if time.monotonic() - self._looked_s > FRESH_S:
+            if slot is None or time.monotonic() - self._looked_s > FRESH_S:
                 await self._look()
+        if slot is None:
+            return self._seen[0]
         for first, last, node in self._ranges:
             if first <= slot <= last:
                 return node
@@ -68,13 +70,13 @@ class Cluster:
             await self._look()
         return sorted({node for _, _, node in self._ranges})
 
-    def client(self, key: str, *, timeout_s: float | None, most: int) -> "Redis":
-        """Return a client of whichever node has a key, with `most` connections; without a time limit for connections that block."""
+    def client(self, key: str | None, *, timeout_s: float | None, most: int) -> "Redis":
+        """Return a client of whichever node has a key, None: of any; `timeout_s` None is for connections that block."""
         kind = _SealedToSlot if self._address.tls else _ToSlot
         pool = BlockingConnectionPool(
             connection_class=kind,
             cluster=self,
-            slot=key_slot(key.encode()),
+            slot=None if key is None else key_slot(key.encode()),
             max_connections=most,
             timeout=30,
             socket_timeout=timeout_s,
@@ -117,7 +119,7 @@ class Cluster:
 class _ToSlot(Connection):
     """A connection to the node that has a slot."""
 
-    def __init__(self, *, cluster: Cluster, slot: int, **arguments: Any) -> None:
+    def __init__(self, *, cluster: Cluster, slot: int | None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._cluster = cluster
         self._slot = slot

@@ -41,7 +41,7 @@ async def publish(request: Http) -> Response[Any]:
     data = await reading.body(request, parts.max_body_bytes)
     key = reading.key(request.headers.get("idempotency-key"), data)
     preferred = reading.preferred_wait(request.headers.getall("prefer", []))
-    await _gate(request).pass_or_raise()
+    await _gate(request).pass_or_raise(data.tool)
     try:
         async with asyncio.timeout(ADMIT_WITHIN_S):
             answer = await parts.intake.from_http(

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from litestar.connection import ASGIConnection
 
@@ -33,6 +33,13 @@ class Check:
     detail: str
 
 
+class Shard(Protocol):
+    """A part of the queue."""
+
+    async def stats(self) -> dict[str, int]:
+        """Count its events by fate."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiParts:
     """Use-cases and facts; the API owns none of them."""
@@ -54,6 +61,8 @@ class ApiParts:
     catalog: Callable[[], Catalog]
     ready: Callable[[], Awaitable[list[Check]]]
     stats: Callable[[], Awaitable[dict[str, int]]]
+    shard_of: Callable[[str], Shard]
+    """Returns the part of the queue that the calls of a tool wait in."""
     gauges: Callable[[], Awaitable[Gauges]]
     asyncapi: Callable[[], bytes]
     max_body_bytes: int

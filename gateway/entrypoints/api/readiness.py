@@ -1,8 +1,9 @@
 """Is the gateway able to accept? Asked before a call is stored, so that an outage is answered at once and without doubt."""
 
 import asyncio
+from dataclasses import dataclass, field
 
-from gateway.entrypoints.api.parts import ApiParts, Check
+from gateway.entrypoints.api.parts import ApiParts, Check, Shard
 from gateway.entrypoints.api.problems import FieldError, Kind, Problem, ProblemError, plain
 from gateway.lanes.checkup import UNANSWERED
 
@@ -23,31 +24,41 @@ async def look(parts: ApiParts) -> list[Check]:
 
 
 class Gate:
-    """Lets a call in when the queue answered a moment ago; whether workers live does not matter, for calls can wait."""
+    """Lets a call in when its shard answered a moment ago; whether workers live does not matter, for calls can wait."""
 
     def __init__(self, parts: ApiParts) -> None:
         self._parts = parts
-        self._away: Check | None = None
-        self._looked_s: float | None = None
-        self._looking = asyncio.Lock()
+        self._known: dict[Shard, _Known] = {}
 
-    async def pass_or_raise(self) -> None:
-        """Raise a 503 problem while the queue is away."""
-        async with self._looking:
+    async def pass_or_raise(self, tool: str) -> None:
+        """Raise a 503 problem while the queue of a tool is away."""
+        shard = self._parts.shard_of(tool)
+        known = self._known.setdefault(shard, _Known())
+        async with known.looking:
             now_s = self._parts.ambient.monotonic()
-            if self._looked_s is None or now_s - self._looked_s > FRESH_S:
-                self._away = await self._queue_answers()
-                self._looked_s = self._parts.ambient.monotonic()
-        if self._away is not None:
-            raise ProblemError(not_ready([self._away]))
+            if known.looked_s is None or now_s - known.looked_s > FRESH_S:
+                known.away = await _answers(shard)
+                known.looked_s = self._parts.ambient.monotonic()
+        if known.away is not None:
+            raise ProblemError(not_ready([known.away]))
 
-    async def _queue_answers(self) -> Check | None:
-        try:
-            async with asyncio.timeout(WITHIN_S):
-                await self._parts.stats()
-        except (*UNANSWERED, TimeoutError) as error:
-            return _queue_away(error)
-        return None
+
+@dataclass(slots=True)
+class _Known:
+    """What a shard answered last."""
+
+    away: Check | None = None
+    looked_s: float | None = None
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+async def _answers(shard: Shard) -> Check | None:
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            await shard.stats()
+    except (*UNANSWERED, TimeoutError) as error:
+        return _queue_away(error)
+    return None
 
 
 def _queue_away(error: Exception) -> Check:

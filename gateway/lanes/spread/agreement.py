@@ -6,8 +6,6 @@ Another number would look for calls, limits and keys where they are not: a secon
 from gateway.lanes.cluster import NoCluster
 from gateway.lanes.spread.shards import Shards
 
-KEY = "shards"
-
 
 class StateUnfit(Exception):  # noqa: N818 - it names a situation
     """The state is another one than the settings say; the message says what to do, and waiting does not help."""
@@ -23,7 +21,7 @@ async def agree(shards: Shards) -> None:
             raise StateUnfit(
                 "SLUICE_REDIS_URL names a node of a Redis Cluster as if it were alone: write redis-cluster://host:port,host:port."
             )
-        kept, epoch = await home.redis.mget(home.shard.key(KEY), home.shard.key("epoch"))
+        kept, epoch = await home.redis.mget(home.shard.key("shards"), home.shard.key("epoch"))
     except NoCluster as error:
         raise StateUnfit(
             "SLUICE_REDIS_URL names a server that is no Redis Cluster: write redis://host:port/0."
@@ -31,7 +29,7 @@ async def agree(shards: Shards) -> None:
     # One without a number was made before there were others.
     theirs = int(kept) if kept is not None else 1 if epoch is not None else ours
     if theirs == ours and kept is None:
-        before = await home.redis.set(home.shard.key(KEY), ours, nx=True, get=True)
+        before = await home.redis.set(home.shard.key("shards"), ours, nx=True, get=True)
         theirs = int(before) if before else ours
     if theirs != ours:
         raise StateUnfit(

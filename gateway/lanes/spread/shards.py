@@ -95,10 +95,12 @@ async def together(parts: Sequence[T], do: Callable[[T], Awaitable[R]]) -> list[
 class Shards(Spread[Seat]):
     """All of them, and where their topics are."""
 
-    def __init__(self, parts: Sequence[Seat], *, cluster: Cluster | None = None) -> None:
-        """`cluster` is the Redis Cluster they lie on, if it is one."""
+    def __init__(self, parts: Sequence[Seat], *, cluster: Cluster | None = None, ears: "Redis | None" = None) -> None:
+        """`cluster` is the Redis Cluster they lie on, if it is one, and `ears` a client of any node of it."""
         super().__init__(parts)
         self.cluster = cluster
+        self.ears = ears or self.home.listener
+        """Hears what is published in any shard: every node of a cluster tells it, so that of one that is away is not missed."""
 
     def placed(self, identity: str, tool: str) -> str:
         """Make a new id say in which shard that lies which belongs to a tool."""
@@ -124,9 +126,10 @@ async def reach(url: str, prefix: str, shards: int) -> AsyncIterator[Shards]:
             yield Shards([Seat(shard=one, topics=topics, redis=redis, listener=listener) for one in names])
             return
         cluster, seats = Cluster(address), []
+        ears = await stack.enter_async_context(cluster.client(None, timeout_s=None, most=POOL))
         for one in names:
             redis = await stack.enter_async_context(cluster.client(one.tag, timeout_s=10.0, most=POOL))
             listener = await stack.enter_async_context(cluster.client(one.tag, timeout_s=None, most=POOL))
             # What a script writes lies in its own slot.
             seats.append(Seat(shard=one, topics=Topics(f"{one.tag}:"), redis=redis, listener=listener))
-        yield Shards(seats, cluster=cluster)
+        yield Shards(seats, cluster=cluster, ears=ears)
