@@ -154,7 +154,7 @@ def jitters(dice: Random, seed: int) -> Schedule:
         Fault(at_s=number * 2.0, kind="vendor.latency", way=way, delay_s=0.01, jitter_s=0.01, seconds=1.9)
         for number, way in enumerate(WAYS * 2)
     )
-    return Schedule(seed=seed, calls=900, seconds=0.5, faults=faults)
+    return Schedule(seed=seed, calls=600, seconds=0.5, faults=faults)
 
 
 def saturated(scene: Scene) -> None:
