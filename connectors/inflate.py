@@ -12,6 +12,9 @@ RATIO = 200
 RATIO_FLOOR_BYTES = 1 << 20
 """Below this much decoded data no ratio is suspicious."""
 
+MOST_MEMBERS = 100
+"""Of one gzip body. Each costs a copy of all that follows it: a hundred thousand empty ones would cost minutes."""
+
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
 
 
@@ -34,8 +37,11 @@ def inflate(body: bytes, encoding: str, cap: int) -> tuple[bytes, Cut | None]:
 
 def _bounded(body: bytes, bits: int, cap: int) -> tuple[bytes, Cut | None]:
     out = bytearray()
-    rest = body
+    rest, members = body, 0
     while rest:  # a gzip body may have several members
+        members += 1
+        if members > MOST_MEMBERS:
+            return bytes(out), Cut.ENCODING
         member = zlib.decompressobj(bits)
         try:
             out += member.decompress(rest, cap - len(out) + 1)

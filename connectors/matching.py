@@ -113,7 +113,7 @@ class Matcher:
     def match(self, sent: Sent, *, max_bytes: int) -> Matched | Unmatched:
         """Find the one operation that says exactly what was sent."""
         try:
-            url = urlsplit(sent.url)
+            url = _split(sent.url)
             found = self._found(sent, url)
             if not found:
                 return Unmatched(self._undeclared(sent, url))
@@ -155,6 +155,13 @@ class Matcher:
         name = ".".join(re.findall(r"[a-z][a-z0-9_-]*", path.lower())) or "root"
         line = f'{name}: {{request: {{method: {sent.method}, path: "{path}"}}}}'
         return f"{asked} Add to `operations` of the connector {owner}: {line}"
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        raise _Unfit("The URL cannot be read.") from None
 
 
 def _origin(url: SplitResult) -> str:

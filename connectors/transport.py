@@ -11,11 +11,16 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
 from yarl import URL
 
@@ -37,6 +42,8 @@ KEEP_ALIVE_S: Final = 15.0
 """Idle time of a reusable connection; longer than most vendors keep theirs buys only dead ones."""
 MOST_HEADERS: Final = 128
 LONGEST_HEADER_BYTES: Final = 8190
+MOST_EARLY: Final = 20
+"""Answers before the answer (1xx) to one request; nobody has a use for more than a few."""
 
 _NO_TIMEOUTS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _VERSIONS: Final = MappingProxyType({(1, 0): "1.0", (1, 1): "1.1"})
@@ -83,6 +90,21 @@ _flight: ContextVar[_Flight] = ContextVar("flight")
 
 class _TooLate(Exception):  # noqa: N818 - control flow inside this file only
     """The process was held up, and its right to send has ended."""
+
+
+class _Protocol(ResponseHandler):
+    """Bounds what comes before an answer: the library queues every 1xx without end, faster than it reads them."""
+
+    _early = 0
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        code = data[0].code
+        self._early = self._early + 1 if 100 <= code < 200 and code != 101 else 0
+        if self._early <= MOST_EARLY:
+            super().feed_data(data, size)
+        elif self._early == MOST_EARLY + 1:
+            self.abort()
+            self.set_exception(HttpProcessingError(message="too many answers before the answer"))
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -190,6 +212,7 @@ def _session(context: ssl.SSLContext, *, allow_private: bool, fresh: bool) -> ai
             ttl_dns_cache=DNS_CACHE_S,
             keepalive_timeout=KEEP_ALIVE_S,
         )
+    connector._factory = partial(_Protocol, loop=asyncio.get_running_loop())  # type: ignore[assignment] # noqa: SLF001 - no public way
     session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

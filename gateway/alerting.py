@@ -8,6 +8,7 @@ from gateway.flow.webhook import Mail, Webhook
 from gateway.guards import Common, Guarding
 from gateway.lanes.alert_book import AlertBook, Bounds
 from gateway.lanes.places import Places
+from gateway.lanes.spread.above import AllPlaces
 from gateway.policy.patterns import Terms
 from gateway.policy.webhooks import Target, keys_of
 from gateway.settings import Settings
@@ -25,9 +26,18 @@ class Alerting:
 def alerting_of(common: Common, guarding: Guarding) -> Alerting:
     """Join the parts."""
     settings = common.settings
-    places = Places(common.redis, common.shard, common.ambient.worker)
+    home = common.shards.home
+    readers = [Places(seat.redis, seat.shard, common.ambient.worker) for seat in common.shards.parts]
+    places = AllPlaces(
+        readers,
+        {
+            topic: reader
+            for seat, reader in zip(common.shards.parts, readers, strict=True)
+            for topic in seat.topics.outgoing
+        },
+    )
     bounds = Bounds(most_per_hour=settings.alert_most_per_hour)
-    book = AlertBook(common.redis, common.topics, common.shard, bounds, common.ambient)
+    book = AlertBook(home.redis, home.topics, home.shard, bounds, common.ambient)
     sources = Sources(
         places=places,
         windows=places,
@@ -35,10 +45,11 @@ def alerting_of(common: Common, guarding: Guarding) -> Alerting:
         credentials=guarding.tokens,
         findings=guarding.findings,
         catalog=common.catalog,
-        events=common.topics.events,
-        letters=common.topics.letters,
+        events=[seat.topics.events for seat in common.shards.writing],
+        letters=[seat.topics.letters for seat in common.shards.writing],
     )
-    mail = Mail(places=places, send=common.engine.send, alerts=common.topics.alerts, target=target_of(settings))
+    alerts = [seat.topics.alerts for seat in common.shards.writing]
+    mail = Mail(places=places, send=common.engine.send, alerts=alerts, target=target_of(settings))
     return Alerting(
         watch=AlertWatch(sources, book, _terms(settings), common.ambient),
         webhook=Webhook(mail, common.ambient),

@@ -6,9 +6,9 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -43,7 +43,6 @@ from gateway.guards import Common, Guarding, open_guards
 from gateway.journal.calls import Calls
 from gateway.journal.database import Away, Database, Missing
 from gateway.journal.follow import Following
-from gateway.lanes.connect import connect
 from gateway.lanes.evidence import Witness
 from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.marks import Copies
@@ -51,13 +50,17 @@ from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
 from gateway.lanes.reviews import Reviews
 from gateway.lanes.signals import Signals
+from gateway.lanes.spread.above import AllTails
+from gateway.lanes.spread.queue import AllLanes, AllReviews
+from gateway.lanes.spread.shards import Seat, Shards, reach
+from gateway.lanes.spread.stores import AllWitnesses
 from gateway.lanes.topic_tail import TopicTail
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
 from gateway.policy.bus_address import kafka_servers
 from gateway.policy.plans import plans
 from gateway.policy.replays import only_judged
-from gateway.ports import Ambient
+from gateway.ports import Ambient, Plan
 from gateway.replaying import Replaying, replaying
 from gateway.settings import Settings
 from schemas.codec import encode
@@ -113,12 +116,12 @@ class Gateway:
 
     settings: Settings
     ambient: Ambient
-    redis: "Redis"
+    shards: Shards
     topics: Topics
-    shard: Shard
-    lanes: Lanes
+    lanes: AllLanes
     fleet: Fleet
-    epoch: Epoch
+    epochs: tuple[Epoch, ...]
+    """In the order of the shards."""
     signals: Signals
     catalog: Callable[[], Catalog]
     intake: Intake
@@ -130,9 +133,19 @@ class Gateway:
     approvals: Approvals
     history: History
     alerting: Alerting
-    witness: Witness
+    witness: AllWitnesses
     reach: Reach
     replaying: Replaying
+
+    @property
+    def redis(self) -> "Redis":
+        """The client of the first shard, where that is which belongs to no connector."""
+        return self.shards.home.redis
+
+    @property
+    def shard(self) -> Shard:
+        """The first shard."""
+        return self.shards.home.shard
 
 
 @asynccontextmanager
@@ -141,7 +154,8 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         common = await _common(stack, settings, ambient(role))
         guarding = await stack.enter_async_context(open_guards(common))
-        signals = Signals(common.listener, common.shard, wait_s=settings.redis_wait)
+        names = [seat.shard for seat in common.shards.parts]
+        signals = Signals(common.shards.home.listener, *names, wait_s=settings.redis_wait)
         stack.push_async_callback(ended, [asyncio.create_task(signals.listen())])
         sealer = Sealer(common.keys, BlobStore(settings.data / "blobs", settings.blob_cap))
         letters = Letters(sealer, common.catalog, common.ambient, common.alerts.publish)
@@ -155,7 +169,9 @@ async def open_gateway(settings: Settings, role: str) -> AsyncIterator[Gateway]:
 def _history(common: Common) -> History:
     database = Database(common.settings.journal, writes=False)
     calls = Calls(database)
-    following = Following(calls, TopicTail(common.listener, common.topics.events), common.ambient.monotonic)
+    tails = {seat.topics: TopicTail(seat.listener, seat.topics.events) for seat in common.shards.writing}
+    tail = AllTails([tails[seat.topics] for seat in common.shards.parts])
+    following = Following(calls, tail, common.ambient.monotonic)
     return History(database=database, calls=calls, following=following)
 
 
@@ -163,24 +179,27 @@ async def _common(stack: AsyncExitStack, settings: Settings, around: Ambient) ->
     """Make what every part stands on: Redis, the wire to vendors, the manifests, the keys."""
     loaded = load_catalog(settings)
     known = plans(loaded.operations.values(), grace_us=grace_us(settings))
-    redis = await stack.enter_async_context(connect(settings.state_url))
-    shard, topics = Shard(settings.topic_prefix), Topics(settings.topic_prefix)
+    shards = await stack.enter_async_context(reach(settings.state_url, settings.topic_prefix, settings.shards))
+    home, terms = shards.home, _lane_terms(settings)
     engine = Engine()
     await engine.open()
     stack.push_async_callback(engine.close)
     return Common(
         settings=settings,
-        ambient=around,
-        redis=redis,
-        listener=await stack.enter_async_context(connect(settings.state_url, timeout_s=None)),
-        topics=topics,
-        shard=shard,
-        lanes=Lanes(redis, topics, shard=shard, terms=_lane_terms(settings), plans=lambda: known),
+        ambient=replace(around, placed=shards.placed),
+        shards=shards,
+        topics=Topics(settings.topic_prefix),
+        lanes=AllLanes([_lanes(seat, shards, terms, known) for seat in shards.parts]),
         engine=engine,
-        alerts=Alerts(redis, topics.alerts, around),
+        alerts=Alerts(home.redis, home.topics.alerts, around),
         keys=KeyRing.load(settings.keys.get_secret_value() if settings.keys else None, settings.data),
         catalog=lambda: loaded,  # asked for each call, so that a reload needs no other change
     )
+
+
+def _lanes(seat: Seat, shards: Shards, terms: LaneTerms, known: Mapping[str, Plan]) -> Lanes:
+    ours = {name: plan for name, plan in known.items() if shards.of_lane(name) is seat}
+    return Lanes(seat.redis, seat.topics, shard=seat.shard, terms=terms, plans=lambda: ours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +215,8 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, kept: Kept) ->
     letters = kept.letters
     settings, around, lanes, catalog = common.settings, common.ambient, common.lanes, common.catalog
     echoes = Echoes()
-    witness = Witness(common.redis, common.shard)
+    shards = common.shards
+    witness = AllWitnesses([Witness(seat.redis, seat.shard) for seat in shards.parts])
     parts = Parts(
         queue=lanes,
         vendor=_pipeline(common, guarding, echoes),
@@ -210,18 +230,14 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, kept: Kept) ->
     intake = Intake(lanes, catalog, ambient=around, terms=_intake_terms(settings), letter=letters.for_entry)
     intake.refused = telemetry.record_refusal
     intake.recall = _recall(common, kept.history).endings
-    reviewing = Reviewing(
-        queue=Reviews(common.redis, common.shard, lanes), inspect=lanes.inspect, end=delivery.reviewed
-    )
     return Gateway(
         settings=settings,
         ambient=around,
-        redis=common.redis,
+        shards=shards,
         topics=common.topics,
-        shard=common.shard,
         lanes=lanes,
-        fleet=Fleet(common.redis, common.shard, around.worker, dead_after_s=settings.dead_after),
-        epoch=Epoch(lanes, settings.data / "epoch", around.new_id),
+        fleet=Fleet(shards.home.redis, shards.home.shard, around.worker, dead_after_s=settings.dead_after),
+        epochs=_epochs(common),
         signals=signals,
         catalog=catalog,
         intake=intake,
@@ -230,13 +246,25 @@ def _joined(common: Common, guarding: Guarding, signals: Signals, kept: Kept) ->
         alerts=common.alerts,
         guarding=guarding,
         echoes=echoes,
-        approvals=Approvals(reviewing, around),
+        approvals=Approvals(_reviewing(common, delivery), around),
         history=kept.history,
         alerting=alerting_of(common, guarding),
         witness=witness,
         reach=Reach(around.monotonic),
         replaying=replaying(common, intake, kept.sealer, kept.history.database),
     )
+
+
+def _reviewing(common: Common, delivery: Delivery) -> Reviewing:
+    pairs = zip(common.shards.parts, common.lanes.parts, strict=True)
+    queue = AllReviews([Reviews(seat.redis, seat.shard, lanes) for seat, lanes in pairs])
+    return Reviewing(queue=queue, inspect=common.lanes.inspect, end=delivery.reviewed)
+
+
+def _epochs(common: Common) -> tuple[Epoch, ...]:
+    data, new_id = common.settings.data, common.ambient.new_id
+    names = [f"epoch.{number}" if number else "epoch" for number in range(len(common.lanes.parts))]
+    return tuple(Epoch(lanes, data / name, new_id) for lanes, name in zip(common.lanes.parts, names, strict=True))
 
 
 def _recall(common: Common, history: History) -> Recall:
@@ -270,7 +298,7 @@ def _pipeline(common: Common, guarding: Guarding, echoes: Echoes) -> Pipeline:
     )
 
 
-def _observe(witness: Witness, tried: Tried, state: CallState | None) -> None:
+def _observe(witness: AllWitnesses, tried: Tried, state: CallState | None) -> None:
     call, outcome = tried.call, tried.outcome
     if tried.tried and not tried.crashed:
         witness.saw(call.lane, outcome)
@@ -285,7 +313,7 @@ def _observe(witness: Witness, tried: Tried, state: CallState | None) -> None:
     if outcome.limited:
         telemetry.record_limited(call.connector, operation)
     if state is not None:
-        telemetry.record_end(call.connector, operation, outcome=state)
+        telemetry.record_end(call.connector, operation, outcome=state, replay=call.replay_of is not None)
 
 
 def _lane_terms(settings: Settings) -> LaneTerms:

@@ -2,6 +2,8 @@
 credentials, patterns, the webhook, trims.
 """
 
+from functools import partial
+
 import structlog
 
 from gateway.app import Gateway
@@ -9,8 +11,14 @@ from gateway.entrypoints.bus import Bus
 from gateway.entrypoints.worker import Chore, Worker
 from gateway.flow.quarantine import EVERY_S as QUARANTINES_EVERY_S
 from gateway.flow.token_care import TokenCare
+from gateway.lanes.fleet import Epoch
+from gateway.lanes.queue import Lanes
+from gateway.lanes.spread.above import AllWatermarks
+from gateway.lanes.spread.agreement import agree
+from gateway.lanes.spread.shards import Seat, together
 from gateway.lanes.watermark import Watermark
 from gateway.policy.bus_address import kafka_servers
+from gateway.settings import Settings
 from schemas.topics import GROUP, RELAY
 
 log = structlog.get_logger()
@@ -37,7 +45,12 @@ STEERS_BUS = frozenset({"bus", "watermark"})
 def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
     """List what is to be done, and how often."""
     settings = gateway.settings
-    watermark = Watermark(gateway.redis, gateway.shard, high_bytes=settings.memory_high, low_share=settings.memory_low)
+    watermark = AllWatermarks(
+        [
+            Watermark(seat.redis, seat.shard, high_bytes=settings.memory_high, low_share=settings.memory_low)
+            for seat in gateway.shards.parts
+        ]
+    )
 
     care = _care(gateway)
 
@@ -50,8 +63,7 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
         Chore(name="bus", every_s=settings.beat_every, run=look_after_bus),
         Chore(name="sweep", every_s=settings.beat_every, run=bus.sweep),
         Chore(name="watermark", every_s=settings.beat_every, run=lambda: hold_back(watermark, bus)),
-        Chore(name="reap", every_s=settings.reap_every, run=worker.reap),
-        Chore(name="overdue", every_s=settings.reap_every, run=worker.end_overdue),
+        *_of_each_shard(worker, settings.reap_every),
         Chore(name="reviews", every_s=REVIEWS_EVERY_S, run=gateway.approvals.expire),
         Chore(name="replays", every_s=REPLAYS_EVERY_S, run=gateway.replaying.runner.tick),
         Chore(name="tokens", every_s=TOKENS_EVERY_S, run=care.run),
@@ -65,9 +77,24 @@ def chores(gateway: Gateway, worker: Worker, bus: Bus) -> list[Chore]:
     ]
 
 
+def _of_each_shard(worker: Worker, every_s: float) -> list[Chore]:
+    """What takes calls in hand: a shard that does not answer keeps no other one waiting."""
+    return [
+        Chore(name=name if number == 0 else f"{name}.{number}", every_s=every_s, run=partial(take, post))
+        for number, post in enumerate(worker.posts)
+        for name, take in (("reap", worker.reap), ("overdue", worker.end_overdue))
+    ]
+
+
 async def trim(gateway: Gateway) -> None:
     """Forget what is done with on the topics; what the journal has not written, or the bus not taken, stays however long that takes."""
-    settings, topics, lanes = gateway.settings, gateway.topics, gateway.lanes
+    await together(
+        gateway.shards.writing, lambda seat: _trim(gateway.settings, seat, gateway.lanes.parts[seat.shard.number])
+    )
+
+
+async def _trim(settings: Settings, seat: Seat, lanes: Lanes) -> None:
+    topics = seat.topics
     wait_us, keep_us = int(settings.foreign_wait * 1e6), int(settings.keep_events * 1e6)
     if kafka_servers(settings.bus_url) is None:
         await lanes.trim(topics.calls, GROUP, keep_us=0, wait_us=wait_us)
@@ -84,16 +111,23 @@ def _care(gateway: Gateway) -> TokenCare:
 
 
 async def check_epoch(gateway: Gateway) -> None:
-    """Find out whether Redis has forgotten; then limits start full, and it is told."""
+    """Find out whether Redis has forgotten, in any shard; then limits start full, and it is told."""
+    await together(gateway.epochs, partial(check_epoch_of, gateway))
+
+
+async def check_epoch_of(gateway: Gateway, epoch: Epoch) -> None:
+    """Find out whether one shard was forgotten."""
 
     async def lost(expected: str, found: str) -> None:
-        await gateway.alerts.publish("gateway.epoch_lost", {"expected": expected, "found": found})
+        shard = {"shard": gateway.epochs.index(epoch)} if len(gateway.epochs) > 1 else {}
+        await gateway.alerts.publish("gateway.epoch_lost", {"expected": expected, "found": found, **shard})
         await _care(gateway).forgot()
+        await agree(gateway.shards)
 
-    await gateway.epoch.check(lost)
+    await epoch.check(lost)
 
 
-async def hold_back(watermark: Watermark, bus: Bus) -> None:
+async def hold_back(watermark: AllWatermarks, bus: Bus) -> None:
     """Pause the bus while the queue is flooded, and read it again when it has drained."""
     level = await watermark.look()
     if level.flooded == bus.paused:

@@ -7,8 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from redis.asyncio import Redis
-
 from connectors.auth.refresher import Refresher
 from connectors.auth.token_source import Terms as TokenTerms
 from connectors.auth.token_source import TokenSource
@@ -28,13 +26,16 @@ from gateway.flow.quarantine import Quarantine
 from gateway.lanes.breakers import Around, RedisBreakers
 from gateway.lanes.findings import Findings
 from gateway.lanes.overview import Overview
-from gateway.lanes.queue import Lanes
+from gateway.lanes.spread.above import AllOverviews
+from gateway.lanes.spread.queue import AllLanes
+from gateway.lanes.spread.shards import Shards
+from gateway.lanes.spread.stores import AllBreakers, AllFindings, AllTokens
 from gateway.lanes.tokens import Telling, Tokens
 from gateway.policy.origins import gates_by_breaker
 from gateway.ports import Ambient
 from gateway.settings import Settings
 from schemas.contracts.finding import Finding
-from schemas.topics import Shard, Topics
+from schemas.topics import Topics
 
 REFRESH_S: Final = 9.0
 """One request to a token endpoint, in total."""
@@ -52,12 +53,10 @@ class Common:
 
     settings: Settings
     ambient: Ambient
-    redis: "Redis"
-    listener: "Redis"
-    """A client without a read timeout."""
+    shards: Shards
     topics: Topics
-    shard: Shard
-    lanes: Lanes
+    """As they are called where everybody reads them; those of each shard are told by it."""
+    lanes: AllLanes
     engine: Engine
     alerts: Alerts
     keys: KeyRing
@@ -69,10 +68,10 @@ class Guarding:
     """The guards, and the shared halves of theirs that commands and chores need."""
 
     guards: Guards
-    standings: RedisBreakers
-    tokens: Tokens
+    standings: AllBreakers
+    tokens: AllTokens
     baselines: BaselineFiles
-    findings: Findings
+    findings: AllFindings
     watch: ContractWatch
     quarantine: Quarantine
 
@@ -83,13 +82,13 @@ async def open_guards(common: Common) -> AsyncIterator[Guarding]:
     standings = _standings(common)
     tokens = _tokens(common)
     baselines = BaselineFiles(common.settings.data / "contracts")
-    findings = Findings(common.redis, common.topics, common.shard)
+    findings = AllFindings([Findings(seat.redis, seat.topics, seat.shard) for seat in common.shards.parts])
     guards = Guards(
         breakers=_breakers(common, standings), tokens=_source(common, tokens), contracts=ContractGuard(baselines.of)
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(guards.tokens.close)
-        heard = standings.listen(common.listener, guards.breakers.heard, wait_s=common.settings.redis_wait)
+        heard = standings.listen(common.shards.home.listener, guards.breakers.heard, wait_s=common.settings.redis_wait)
         stack.push_async_callback(_last_word, guards.breakers)
         for beside in (guards.breakers.keep(), heard):
             stack.push_async_callback(ended, [asyncio.create_task(beside)])
@@ -111,17 +110,17 @@ async def _last_word(breakers: Breakers) -> None:
             await breakers.round()
 
 
-def _standings(common: Common) -> RedisBreakers:
+def _standings(common: Common) -> AllBreakers:
     around = Around(
         worker=common.ambient.worker,
         clock=lambda: common.ambient.now().timestamp(),
         gates=lambda key: gates_by_breaker(common.catalog()).get(key, ()),
         new_id=common.ambient.new_id,
     )
-    return RedisBreakers(common.redis, common.topics, common.shard, around)
+    return AllBreakers([RedisBreakers(seat.redis, seat.topics, seat.shard, around) for seat in common.shards.parts])
 
 
-def _breakers(common: Common, standings: RedisBreakers) -> Breakers:
+def _breakers(common: Common, standings: AllBreakers) -> Breakers:
     return Breakers(
         standings,
         clock=lambda: common.ambient.now().timestamp(),
@@ -131,12 +130,17 @@ def _breakers(common: Common, standings: RedisBreakers) -> Breakers:
     )
 
 
-def _tokens(common: Common) -> Tokens:
+def _tokens(common: Common) -> AllTokens:
     telling = Telling(now=common.ambient.now, new_id=common.ambient.new_id, report=telemetry.record_token_move)
-    return Tokens(common.redis, common.topics, common.shard, gates=common.lanes, telling=telling)
+    return AllTokens(
+        [
+            Tokens(seat.redis, seat.topics, seat.shard, gates=common.lanes, telling=telling)
+            for seat in common.shards.parts
+        ]
+    )
 
 
-def _source(common: Common, tokens: Tokens) -> TokenSource:
+def _source(common: Common, tokens: AllTokens) -> TokenSource:
     terms = TokenTerms(
         clock=lambda: common.ambient.now().timestamp(),
         uniform=common.ambient.uniform,
@@ -150,9 +154,13 @@ def _source(common: Common, tokens: Tokens) -> TokenSource:
 
 
 def _quarantine(common: Common, baselines: BaselineFiles) -> Quarantine:
-    overview = Overview(common.redis, common.shard, high_bytes=common.settings.memory_high)
-    return Quarantine(common.lanes, overview.closed, baselines.of)
+    return Quarantine(common.lanes, overview_of(common.shards, common.settings).closed, baselines.of)
+
+
+def overview_of(shards: Shards, settings: Settings) -> AllOverviews:
+    """Return the queue from above."""
+    return AllOverviews([Overview(seat.redis, seat.shard, high_bytes=settings.memory_high) for seat in shards.parts])
 
 
 def _count(tool: str, found: Finding) -> None:
-    telemetry.record_finding(tool, found.level)
+    telemetry.record_finding(tool, found)

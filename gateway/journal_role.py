@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 import uvloop
 
-from gateway import telemetry
+from gateway import logs, telemetry
 from gateway.app import ambient
 from gateway.collector import spare_collector
 from gateway.endings import ended
@@ -21,17 +21,19 @@ from gateway.journal.retention import Days, forget
 from gateway.journal.store import Store, Written
 from gateway.journal.writer import Heard, Source, Terms, Writer
 from gateway.lanes.answers import Answers
-from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import PASSING
+from gateway.lanes.spread.above import AllAnswers
+from gateway.lanes.spread.shards import reach
 from gateway.lanes.topic_reader import TopicReader
 from gateway.lanes.turns import Turn
 from gateway.policy.bus_address import kafka_servers
 from gateway.ports import Ambient
-from gateway.roles import complain, stop_event, unsupported
+from gateway.roles import stop_event
 from gateway.settings import Settings
+from gateway.starting import complain, unsupported
 from schemas.moment import microseconds
-from schemas.topics import GROUP, Shard, Topics, Unread
+from schemas.topics import GROUP, Topics, Unread
 
 log = structlog.get_logger()
 
@@ -66,7 +68,7 @@ class Joined:
 
 def journal(settings: Settings) -> int:
     """Be a journal process."""
-    telemetry.configure(settings.log_level)
+    logs.configure(settings.log_level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if complain(unsupported(settings)):
         return 2
@@ -98,19 +100,21 @@ async def run_journal(settings: Settings) -> int:
 
 async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Joined:
     """Join the parts; the stack takes them apart again."""
-    topics, shard = Topics(settings.topic_prefix), Shard(settings.topic_prefix)
-    redis = await stack.enter_async_context(connect(settings.state_url))
-    listener = await stack.enter_async_context(connect(settings.state_url, timeout_s=None))
-    fleet = Fleet(redis, shard, around.worker, dead_after_s=settings.dead_after)
-    servers = kafka_servers(settings.bus_url)
-    reader: Reader = TopicReader(listener, fleet, topics.followed)
+    topics = Topics(settings.topic_prefix)
+    shards = await stack.enter_async_context(reach(settings.state_url, settings.topic_prefix, settings.shards))
+    home = shards.home
+    fleet = Fleet(home.redis, home.shard, around.worker, dead_after_s=settings.dead_after)
+    reader: Reader = TopicReader(home.listener, fleet, topics.followed)
     away: tuple[type[Exception], ...] = PASSING
-    if servers is not None:
+    if kafka_servers(settings.bus_url) is not None:
+        from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
         from gateway.kafka.reader import KafkaReader  # noqa: PLC0415 - a Redis bus does not pay for it
         from gateway.kafka.topics import AWAY  # noqa: PLC0415
 
         group = f"{topics.prefix}{GROUP}-journal"
-        reader = kafka = KafkaReader(servers, topics.followed, group=group, name=around.worker)
+        cluster = cluster_of(settings)
+        assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+        reader = kafka = KafkaReader(cluster, topics.followed, group=group, name=around.worker)
         stack.push_async_callback(kafka.close)
         away = (*PASSING, *AWAY)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -122,9 +126,9 @@ async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Jo
         result_bytes=settings.journal_result_bytes,
         redis_wait_s=settings.redis_wait,
     )
-    turn = Turn(redis, shard, fleet, name="journal", monotonic=around.monotonic)
+    turn = Turn(home.redis, home.shard, fleet, name="journal", monotonic=around.monotonic)
     stack.push_async_callback(_left, turn)
-    answers = Answers(redis, shard, ttl_s=settings.answer_ttl)
+    answers = AllAnswers([Answers(seat.redis, seat.shard, ttl_s=settings.answer_ttl) for seat in shards.parts])
     heard = Heard(
         monotonic=around.monotonic,
         away=away,

@@ -9,11 +9,11 @@ from gateway.flow.gathering import Gathering, Sources
 from gateway.flow.health import Health
 from gateway.flow.preflight import Preflight, Terms
 from gateway.flow.probing import Prober
-from gateway.lanes.overview import Overview
+from gateway.lanes.spread.above import AllOverviews
 
 
 def planners(
-    gateway: Gateway, overview: Overview, breakers: BreakerControl, contracts: ContractControl
+    gateway: Gateway, overview: AllOverviews, breakers: BreakerControl, contracts: ContractControl
 ) -> tuple[Health, Preflight]:
     """Return both use-cases of one process."""
     settings, around = gateway.settings, gateway.ambient

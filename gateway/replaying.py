@@ -22,6 +22,8 @@ from gateway.lanes.letter_shelf import LetterShelf
 from gateway.lanes.letter_shelf import Terms as ShelfTerms
 from gateway.lanes.letters import LetterScan, LetterStates
 from gateway.lanes.replays import Replays
+from gateway.lanes.spread.letters import AllLetters, AllLetterStates, AllReplays, AllShelves
+from gateway.lanes.spread.shards import Shards, Spread
 from gateway.policy.replay_steps import pace
 
 
@@ -38,15 +40,16 @@ class Replaying:
 def replaying(common: Common, intake: Intake, seal: Sealer, database: Database) -> Replaying:
     """Join them; `database` is the journal's, for reading."""
     around, lanes, catalog = common.ambient, common.lanes, common.catalog
-    states = LetterStates(common.redis, common.shard, lanes)
-    topic = LetterScan(common.redis, common.topics, states)
+    seats = list(zip(common.shards.parts, lanes.parts, strict=True))
+    states = AllLetterStates([LetterStates(seat.redis, seat.shard, part) for seat, part in seats])
+    topic = letters_of(common.shards, states)
     journal = LetterIndex(database)
     index = JournalIndex(journal, topic, topic.newest)
-    store = Replays(common.redis, common.shard, lanes)
+    store = AllReplays([Replays(seat.redis, seat.shard, part) for seat, part in seats])
     cases = Cases(CaseParts(index=index, book=states, unseal=seal.unseal, catalog=catalog, ambient=around))
     settings = common.settings
     kept = ShelfTerms(keep_s=settings.keep_letters, wait_s=settings.foreign_wait)
-    shelf = LetterShelf(common.redis, common.topics, lanes, kept)
+    shelf = AllShelves([LetterShelf(seat.redis, seat.topics, part, kept) for seat, part in seats])
     terms = Terms(scope_ttl_s=settings.scope_ttl, answer_ttl_s=settings.scope_ttl)
     return Replaying(
         letters=DeadLetters(LetterParts(index=index, book=states, unseal=seal.unseal, ambient=around), terms),
@@ -66,3 +69,9 @@ def replaying(common: Common, intake: Intake, seal: Sealer, database: Database) 
         ),
         care=LetterCare(shelf, seal.blobs, partial(undecided, journal), around),
     )
+
+
+def letters_of(shards: Shards, states: AllLetterStates) -> AllLetters:
+    """Return the topics of letters, looked through as one."""
+    topics = {seat.topics: LetterScan(seat.redis, seat.topics, states) for seat in shards.writing}
+    return AllLetters(list(topics.values()), Spread([topics[seat.topics] for seat in shards.parts]))

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 
 import structlog
 import uvicorn
@@ -13,32 +14,33 @@ import uvloop
 
 from connectors.breaking.breakers import Changed
 from connectors.breaking.standing import Standing, State
-from gateway import telemetry
-from gateway.app import Gateway, grace_us, load_catalog, open_gateway
-from gateway.chores import STEERS_BUS, check_epoch, chores
+from gateway import logs, starting, telemetry
+from gateway.app import Gateway, grace_us, open_gateway
+from gateway.chores import STEERS_BUS, check_epoch, check_epoch_of, chores
 from gateway.collector import spare_collector
 from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.bus import Bus, BusAway, BusUnfit
 from gateway.entrypoints.bus import choice as buses
 from gateway.entrypoints.worker import Parts as WorkerParts
+from gateway.entrypoints.worker import Post, Worker, keep_house
 from gateway.entrypoints.worker import Terms as WorkerTerms
-from gateway.entrypoints.worker import Worker, keep_house
+from gateway.flow import readings
 from gateway.flow.breaker_control import BreakerControl
 from gateway.flow.connection_control import ConnectionControl
 from gateway.flow.contract_control import ContractControl, Stores
 from gateway.flow.lane_control import LaneControl
 from gateway.flow.status import Status
-from gateway.journal.database import Misplaced, url_of
-from gateway.lanes.overview import Overview
+from gateway.guards import overview_of
 from gateway.lanes.queue import PASSING
-from gateway.lanes.topic_reader import unread
+from gateway.lanes.spread.above import AllOverviews, unread_of
+from gateway.lanes.spread.agreement import StateUnfit, agree
 from gateway.planners import planners
-from gateway.policy.bus_address import Misnamed, kafka_servers
+from gateway.policy.bus_address import kafka_servers
 from gateway.policy.keeping_up import behind_since, standing
-from gateway.policy.webhooks import misfit
+from gateway.ports import Gauges
 from gateway.relaying import relaying
-from gateway.settings import LOOPBACK, Settings
+from gateway.settings import Settings
 from schemas.moment import microseconds, moment, stamp
 from schemas.topics import RELAY, Unread
 
@@ -74,14 +76,11 @@ def worker_of(gateway: Gateway) -> Worker:
         redis_wait_s=settings.redis_wait,
         drain_s=settings.drain,
     )
-    parts = WorkerParts(
-        lanes=gateway.lanes,
-        delivery=gateway.delivery,
-        agenda=gateway.signals.agenda,
-        epoch=gateway.epoch,
-        forgot=lambda: check_epoch(gateway),
-    )
-    return Worker(parts, ambient=gateway.ambient, terms=terms)
+    posts = [
+        Post(lanes=lanes, agenda=agenda, epoch=epoch, forgot=partial(check_epoch_of, gateway, epoch))
+        for lanes, agenda, epoch in zip(gateway.lanes.parts, gateway.signals.agendas, gateway.epochs, strict=True)
+    ]
+    return Worker(WorkerParts(posts=posts, delivery=gateway.delivery), ambient=gateway.ambient, terms=terms)
 
 
 def bus_of(gateway: Gateway) -> Bus:
@@ -90,10 +89,12 @@ def bus_of(gateway: Gateway) -> Bus:
         buses.Around(
             settings=gateway.settings,
             topics=gateway.topics,
-            redis=gateway.redis,
+            shards=gateway.shards,
             lanes=gateway.lanes,
             fleet=gateway.fleet,
             intake=gateway.intake,
+            epochs=[partial(getattr, epoch, "name") for epoch in gateway.epochs],
+            forgot=lambda: check_epoch(gateway),
         )
     )
 
@@ -105,8 +106,8 @@ async def run_worker(settings: Settings) -> int:
         try:
             if not await joined(gateway, stop):
                 return 0
-        except BusUnfit as error:
-            complain(str(error))
+        except (BusUnfit, StateUnfit) as error:
+            starting.complain(str(error))
             return 2
         async with working(gateway):
             spare_collector()
@@ -136,9 +137,15 @@ async def working(gateway: Gateway) -> AsyncIterator[None]:
             await asyncio.wait_for(gateway.fleet.leave(), 1.0)
 
 
-async def run_api(settings: Settings) -> None:
+async def run_api(settings: Settings) -> int:
     """Serve HTTP until SIGTERM or SIGINT."""
     async with open_gateway(settings, "api") as gateway:
+        try:
+            with contextlib.suppress(*PASSING):  # then whoever asks whether it is ready is told
+                await agree(gateway.shards)
+        except StateUnfit as error:
+            starting.complain(str(error))
+            return 2
         app = api.build(_api_parts(gateway))
         config = uvicorn.Config(
             app,
@@ -152,6 +159,7 @@ async def run_api(settings: Settings) -> None:
             lifespan="on",
         )
         await _Server(config, gateway.status, linger_s=settings.linger).serve()
+    return 0
 
 
 class _Server(uvicorn.Server):
@@ -170,9 +178,17 @@ class _Server(uvicorn.Server):
 
 
 def _api_parts(gateway: Gateway) -> api.ApiParts:
-    overview = Overview(gateway.redis, gateway.shard, high_bytes=gateway.settings.memory_high)
+    overview = overview_of(gateway.shards, gateway.settings)
     breakers, contracts = _breakers(gateway), _contracts(gateway, overview)
     health, preflight = planners(gateway, overview, breakers, contracts)
+    connections = ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog)
+
+    async def gauges() -> Gauges:
+        seen = await overview.gauges()
+        budgets = await readings.budgets(gateway.lanes, gateway.catalog())
+        expiries = await readings.expiries(connections, lambda: gateway.ambient.now().timestamp())
+        return replace(seen, budgets=budgets, expiries=expiries)
+
     return api.ApiParts(
         intake=gateway.intake,
         status=gateway.status,
@@ -180,7 +196,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         following=gateway.history.following,
         lanes=LaneControl(gateway.lanes, overview, gateway.catalog),
         breakers=breakers,
-        connections=ConnectionControl(gateway.guarding.guards.tokens, gateway.catalog),
+        connections=connections,
         contracts=contracts,
         approvals=gateway.approvals,
         alerts=gateway.alerting.control,
@@ -191,7 +207,7 @@ def _api_parts(gateway: Gateway) -> api.ApiParts:
         catalog=gateway.catalog,
         ready=lambda: readiness(gateway),
         stats=gateway.lanes.stats,
-        gauges=overview.gauges,
+        gauges=gauges,
         asyncapi=lambda: api.asyncapi.document(gateway.topics),
         max_body_bytes=gateway.settings.max_event_bytes,
         queue_bytes=gateway.settings.queue_bytes,
@@ -208,7 +224,7 @@ def _breakers(gateway: Gateway) -> BreakerControl:
     )
 
 
-def _contracts(gateway: Gateway, overview: Overview) -> ContractControl:
+def _contracts(gateway: Gateway, overview: AllOverviews) -> ContractControl:
     guarding = gateway.guarding
     stores = Stores(findings=guarding.findings, baselines=guarding.baselines, gates=gateway.lanes, overview=overview)
     return ContractControl(stores, gateway.catalog, gateway.ambient)
@@ -234,11 +250,11 @@ async def readiness(gateway: Gateway) -> list[api.Check]:
 
 async def _behind(gateway: Gateway) -> api.Check:
     """Say how far those are behind who read what this Redis tells: the journal, or the relay to another bus."""
-    now_us, topics = microseconds(gateway.ambient.now()), gateway.topics
+    now_us = microseconds(gateway.ambient.now())
     if kafka_servers(gateway.settings.bus_url) is None:
-        behind = await unread(gateway.redis, [topics.events, topics.results, topics.letters])
+        behind = await unread_of(gateway.shards, lambda topics: topics.followed)
         return api.Check(name="journal", ok=True, detail=standing(behind, now_us))
-    waiting = await unread(gateway.redis, topics.outgoing, RELAY)
+    waiting = await unread_of(gateway.shards, lambda topics: topics.outgoing, RELAY)
     return api.Check(name="outbox", ok=True, detail=sent_on(waiting, now_us))
 
 
@@ -252,10 +268,11 @@ def sent_on(topics: list[Unread], now_us: int) -> str:
 
 
 async def joined(gateway: Gateway, stop: asyncio.Event) -> bool:
-    """Wait for Redis and the bus and join the fleet; false when a stop came first. Raises `BusUnfit`."""
+    """Wait for Redis and the bus and join the fleet; false when a stop came first. Raises `BusUnfit` and `StateUnfit`."""
     bus = bus_of(gateway)
     while not stop.is_set():
         try:
+            await agree(gateway.shards)
             await gateway.fleet.beat()
             await bus.prepare()
             await gateway.lanes.declare()
@@ -282,63 +299,17 @@ def stop_event() -> asyncio.Event:
 
 def worker(settings: Settings) -> int:
     """Be a worker process."""
-    telemetry.configure(settings.log_level)
-    if complain(unsupported(settings)):
+    logs.configure(settings.log_level)
+    if starting.complain(starting.unsupported(settings)):
         return 2
     return uvloop.run(run_worker(settings))
 
 
 def serve(settings: Settings) -> int:
     """Be an API process."""
-    telemetry.configure(settings.log_level)
-    if complain(unsupported(settings) or exposure(settings)):
+    logs.configure(settings.log_level)
+    if starting.complain(starting.unsupported(settings) or starting.exposure(settings)):
         return 2
-    uvloop.run(run_api(settings))
-    return 0
-
-
-def complain(problem: str | None) -> bool:
-    """Tell the person who started this what is wrong; true when something is."""
-    if problem is not None:
-        print(problem, file=sys.stderr)  # noqa: T201 - for the person who started it
-    return problem is not None
-
-
-def unsupported(settings: Settings) -> str | None:
-    """Say which setting asks for what this version cannot do."""
-    missing = [str(path) for path in settings.connectors if not path.exists()]
-    if missing and "connectors" in settings.model_fields_set:
-        # Not merely fewer tools: an agent's limits may have stood there.
-        return f"SLUICE_CONNECTORS names what does not exist: {', '.join(missing)}. Correct it, or make the directory."
-    try:
-        url_of(settings.journal)
-        kafka = kafka_servers(settings.bus_url)
-    except (Misplaced, Misnamed) as error:
-        return str(error)
-    if problem := _webhook(settings):
-        return problem
-    if kafka or settings.bus_url is None or settings.bus_url == settings.state_url:
-        return None
-    return (
-        "SLUICE_BUS_URL names another server than SLUICE_REDIS_URL: in this version events travel on the Redis that holds "
-        "the state, so that both are written in one step, or on Kafka. Leave SLUICE_BUS_URL unset, or set kafka://host:port."
-    )
-
-
-def _webhook(settings: Settings) -> str | None:
-    url, secret = settings.alert_webhook, settings.alert_webhook_secret
-    return misfit(
-        url.get_secret_value() if url else None,
-        secret.get_secret_value() if secret else None,
-        private=settings.alert_webhook_private,
-    )
-
-
-def exposure(settings: Settings) -> str | None:
-    """Say why the API may not be bound where the settings want it."""
-    if settings.host in LOOPBACK or load_catalog(settings, quiet=True).operators:
-        return None
-    return (
-        f"The API may not listen on {settings.host}: no Operator is declared, so anybody there could call any tool. "
-        "Declare one (kind: Operator) or use SLUICE_HOST=127.0.0.1."
-    )
+    if starting.complain(starting.taken(settings)):
+        return 1
+    return uvloop.run(run_api(settings))

@@ -3,7 +3,7 @@
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import (
@@ -37,9 +37,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SLUICE_", toml_file="sluice.toml", extra="forbid", frozen=True)
 
-    redis_url: str | None = Field(None, description="Redis of the working state; unset = the embedded server.")
+    redis_url: str | None = Field(
+        None,
+        description="Redis of the working state, or redis-cluster://host:port,host:port; unset = the embedded server.",
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Parts of the working state, each with the connectors whose names fall there; fixed when the state is made.",
+    )
     bus_url: str | None = Field(
-        None, description="Where events travel: kafka://host:port[,host:port]; unset = the same Redis."
+        None, description="Where events travel: kafka://host:port[,host:port], kafka+ssl://…; unset = the same Redis."
     )
     journal_url: str | None = Field(
         None, description="The journal's database, sqlite:///PATH or postgresql://…; unset = $SLUICE_DATA/journal.db."
@@ -96,6 +105,25 @@ class Settings(BaseSettings):
         ge=1,
         le=10_000,
         description="Partitions of a Kafka topic that is created; so many workers can read at once.",
+    )
+    kafka_copies: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="Copies of a Kafka topic that is created; unset: three, if there are so many brokers.",
+    )
+    kafka_ca: Path | None = Field(
+        None, description="File with the certificates to trust at kafka+ssl://…, in PEM; unset: those of the system."
+    )
+    kafka_user: str | None = Field(None, description="User of the login to Kafka; unset: no login.")
+    kafka_password_file: Path | None = Field(None, description="File that holds its password, and nothing else.")
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How the login is proved; PLAIN only over TLS."
+    )
+    kafka_reread: Span = Field(
+        60,
+        ge=0,
+        description="Seconds back from a loss of Redis' data from which Kafka is read again; a replica that takes over knows the place.",
     )
     script_batch: int = Field(64, ge=1, le=256, description="Items of one script call; more would hold Redis too long.")
     start_within: float = Field(

@@ -1,18 +1,16 @@
-"""How the gateway tells what it does: structured logs without secrets, and metrics under names written once.
+"""How the gateway tells how much it does: metrics under names written once.
 
 Never does I/O on the path of a call: recording is arithmetic in this process, and a scrape gathers. With several processes the
 supervisor sets PROMETHEUS_MULTIPROC_DIR to a fresh directory before they start; without it a process shows its own numbers.
 """
 
-import logging
 import os
-import re
 import sys
 from collections import Counter as CountedBy
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -23,7 +21,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from connectors.breaking.breakers import Changed, told
 from connectors.breaking.standing import State
 from gateway.ports.load import Gauges
-from schemas.lifecycle import HoldReason
+from schemas.contracts.finding import Finding
+from schemas.lifecycle import CallState, HoldReason
 from schemas.topics import Unread
 
 log = structlog.get_logger()
@@ -54,20 +53,40 @@ ATTEMPTS = Name(
 )
 DURATION = Name("sluice_upstream_duration_seconds", "Duration of attempts at vendors.", ("connector", "operation"))
 EVENTS = Name("sluice_events", "Events by fate, as counted in Redis; `live` calls have not ended.", ("fate",))
-QUEUE_CALLS = Name("sluice_queue_calls", "Calls that have not ended.", ("connector",))
+QUEUE_DEPTH = Name("sluice_queue_depth", "Calls that have not ended.", ("connector",))
+OLDEST = Name("sluice_queue_oldest_age_seconds", "Age of the oldest call at the head of a lane.", ("connector",))
+RUNNABLE = Name(
+    "sluice_runnable_backlog",
+    "Calls that wait although nothing is known to hold them: the signal to scale on.",
+    ("connector",),
+)
+BUDGET = Name(
+    "sluice_rate_budget_remaining_ratio",
+    "Share of a rate limit that is free now; of several connections the least.",
+    ("connector", "limit"),
+)
+EXPIRY = Name(
+    "sluice_token_expiry_timestamp_seconds",
+    "When a connection's access token ends, in Unix time.",
+    ("connector", "connection"),
+)
 QUEUE_BYTES = Name("sluice_queue_bytes", "Bytes that the calls in the queue take; bounded by SLUICE_QUEUE_BYTES.")
 FLOODED = Name("sluice_queue_flooded", "1 while the queue is above its high watermark and takes nothing new.")
 MEMORY = Name("sluice_redis_memory_bytes", "Memory of the working state's Redis.")
 GATES = Name("sluice_gates_closed", "Gates and limits that are closed, by why.", ("reason",))
 LETTERS = Name(
-    "sluice_letters", "Dead letters: open ones, which stay, and those that are over and not forgotten yet.", ("status",)
+    "sluice_dead_letters",
+    "Dead letters: open ones, which stay, and those that are over and not forgotten yet.",
+    ("status",),
 )
 REFUSALS = Name("sluice_refusals_total", "Calls refused before they had a place in a lane, by failure.", ("class",))
 LIMITED = Name(
     "sluice_rate_limited_total", "Answers in which the vendor asked to slow down.", ("connector", "operation")
 )
 TOKENS = Name(
-    "sluice_tokens_total", "Requests for tokens and refused ones, by what came of them.", ("connector", "result")
+    "sluice_token_refresh_total",
+    "Requests for tokens and refused ones, by what came of them.",
+    ("connector", "result"),
 )
 TOKEN_MOVES = Name(
     "sluice_token_transitions_total",
@@ -77,17 +96,22 @@ TOKEN_MOVES = Name(
 WAIT = Name(
     "sluice_queue_wait_seconds", "From accepting a call to the start of its first attempt.", ("connector", "operation")
 )
-BREAKER = Name("sluice_breaker_state", "Breakers by origin: 0 closed, 1 half open, 2 open.", ("connector", "origin"))
+BREAKER = Name(
+    "sluice_breaker_state",
+    "Breakers by origin: 1 at the state it is in, 0 at the others.",
+    ("connector", "origin", "state"),
+)
 BREAKER_MOVES = Name(
     "sluice_breaker_transitions_total",
     "Changes of a breaker's state, by the new one.",
     ("connector", "origin", "state"),
 )
 FINDINGS = Name(
-    "sluice_contract_findings_total",
-    "Differences between answers and their contracts that were new, by level.",
-    ("connector", "operation", "level"),
+    "sluice_contract_violations_total",
+    "Differences between answers and their contracts that were new, by kind and by how bad it is.",
+    ("connector", "operation", "kind", "level"),
 )
+REPLAYS = Name("sluice_replays_total", "Calls that replayed a letter and ended, by what became of it.", ("result",))
 JOURNAL_ROWS = Name("sluice_journal_rows_total", "Rows that the journal added or changed.", ("table",))
 JOURNAL_UNREAD = Name("sluice_journal_unread", "Entries of a topic that are not in the journal yet.", ("topic",))
 JOURNAL_LAG = Name("sluice_journal_lag_seconds", "Age of the oldest entry that is not in the journal yet.")
@@ -104,13 +128,18 @@ NAMES: Final = (
     FINDINGS,
     TOKENS,
     TOKEN_MOVES,
+    EXPIRY,
     EVENTS,
-    QUEUE_CALLS,
+    QUEUE_DEPTH,
+    OLDEST,
+    RUNNABLE,
+    BUDGET,
     QUEUE_BYTES,
     FLOODED,
     MEMORY,
     GATES,
     LETTERS,
+    REPLAYS,
     BREAKER,
     BREAKER_MOVES,
     JOURNAL_ROWS,
@@ -140,7 +169,7 @@ _journal_unread = Gauge(
 _journal_lag = Gauge(JOURNAL_LAG.name, JOURNAL_LAG.help, multiprocess_mode="livemostrecent")
 _journal_skipped = Counter(JOURNAL_SKIPPED.name, JOURNAL_SKIPPED.help)
 _relayed = Counter(RELAYED.name, RELAYED.help)
-_BREAKER_VALUES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
+_replays = Counter(REPLAYS.name, REPLAYS.help, REPLAYS.labels)
 
 
 def record_attempt(connector: str, operation: str, *, status: int | None, duration_s: float) -> None:
@@ -149,9 +178,11 @@ def record_attempt(connector: str, operation: str, *, status: int | None, durati
     _durations.labels(connector, operation).observe(duration_s)
 
 
-def record_end(connector: str, operation: str, *, outcome: str) -> None:
-    """Count one call's end; `outcome` is its terminal state."""
+def record_end(connector: str, operation: str, *, outcome: str, replay: bool = False) -> None:
+    """Count one call's end; `outcome` is its terminal state, `replay` says that it replayed a letter."""
     _calls.labels(connector, operation, outcome).inc()
+    if replay:
+        _replays.labels("replayed_ok" if outcome == CallState.COMPLETED else "replayed_failed").inc()
 
 
 def record_wait(connector: str, operation: str, *, wait_s: float) -> None:
@@ -174,10 +205,10 @@ def record_token_move(connector: str, connection: str, state: str) -> None:
     _token_moves.labels(connector, connection, state).inc()
 
 
-def record_finding(tool: str, level: str) -> None:
+def record_finding(tool: str, found: Finding) -> None:
     """Count one difference between answers and their contract that nobody had seen before."""
     connector, _, operation = tool.partition(".")
-    _findings.labels(connector, operation, level).inc()
+    _findings.labels(connector, operation, found.kind, found.level).inc()
 
 
 def record_refusal(failure: str) -> None:
@@ -214,7 +245,8 @@ def record_breaker(changed: Changed) -> None:
     """Note how a breaker stands; where this process changed it for all, count and log that, once for the fleet."""
     connector, _, origin = changed.key.partition("|")
     state = changed.standing.state
-    _breaker.labels(connector, origin).set(_BREAKER_VALUES[state])
+    for one in State:
+        _breaker.labels(connector, origin, one).set(one is state)
     if changed.before is not None:
         _breaker_moves.labels(connector, origin, state).inc()
         log.warning("breaker.changed", **told(changed))
@@ -250,7 +282,11 @@ class _Facts:
         if self._gauges is None:
             return
         load, reasons = self._gauges.load, CountedBy(one.reason for one in self._gauges.closed)
-        yield _family(QUEUE_CALLS, {(name,): count for name, count in sorted(self._gauges.calls.items())})
+        yield _family(QUEUE_DEPTH, {(name,): count for name, count in sorted(self._gauges.calls.items())})
+        yield _family(OLDEST, {(name,): one.oldest_s for name, one in sorted(self._gauges.waits.items())})
+        yield _family(RUNNABLE, {(name,): one.runnable for name, one in sorted(self._gauges.waits.items())})
+        yield _family(BUDGET, dict(sorted(self._gauges.budgets.items())))
+        yield _family(EXPIRY, dict(sorted(self._gauges.expiries.items())))
         yield _family(QUEUE_BYTES, {(): load.call_bytes})
         yield _family(FLOODED, {(): int(load.flooded)})
         yield _family(MEMORY, {(): load.memory_bytes})
@@ -263,91 +299,3 @@ def _family(name: Name, samples: Mapping[tuple[str, ...], float]) -> Metric:
     for labels, value in samples.items():
         family.add_metric(labels, value)
     return family
-
-
-# ---------------------------------------------------------------------------------------------------------------- logs
-
-HIDDEN: Final = "<secret>"
-
-_SECRET_NAME = re.compile(
-    r"authori[sz]ation|cookie|passw(or)?d|secret|(?<!idempotency_)(?<!idempotency-)token|api[-_]?key|private[-_]?key|^keys?$|credential",
-    re.IGNORECASE,
-)
-_IN_TEXT = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}"), rf"\1 {HIDDEN}"),
-    (re.compile(r"(?<=://)[^\s/@]+@"), f"{HIDDEN}@"),
-    (re.compile(r"(?i)\b(api[-_]?key|access_token|refresh_token|client_secret|password)=[^\s&\"']+"), rf"\1={HIDDEN}"),
-)
-_DEEP = 6
-
-EventDict = MutableMapping[str, Any]
-
-
-def scrub(_: object, __: str, event: EventDict) -> EventDict:
-    """Hide what is named like a secret or looks like one, at any depth; a structlog processor."""
-    return {name: HIDDEN if _is_secret(name) else scrubbed(value) for name, value in event.items()}
-
-
-def scrubbed(value: object, depth: int = 0) -> object:
-    """Return `value` with its secrets hidden."""
-    match value:
-        case str():
-            for pattern, replacement in _IN_TEXT:
-                value = pattern.sub(replacement, value)
-            return value
-        case bytes():
-            return f"<{len(value)} bytes>"
-        case _ if depth >= _DEEP:
-            return "<deeper>" if isinstance(value, Mapping | list | tuple) else value
-        case Mapping():
-            return {
-                name: HIDDEN if _is_secret(str(name)) else scrubbed(held, depth + 1) for name, held in value.items()
-            }
-        case list() | tuple():
-            return [scrubbed(held, depth + 1) for held in value]
-        case _:
-            return value
-
-
-def _is_secret(name: str) -> bool:
-    return _SECRET_NAME.search(name) is not None
-
-
-def configure(level: str = "info", *, pretty: bool | None = None) -> None:
-    """Send our lines and those of the libraries to stderr: JSON, or for people when it is a terminal."""
-    pretty = sys.stderr.isatty() if pretty is None else pretty
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    last: list[structlog.typing.Processor] = [
-        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        *([] if pretty else [structlog.processors.format_exc_info]),
-        # Behind the rendering of exceptions, since their texts may quote anything.
-        scrub,
-        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
-        if pretty
-        else structlog.processors.JSONRenderer(),
-    ]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    if level != "debug":
-        # It tells of every rebalance, partition by partition.
-        logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )

@@ -1,7 +1,9 @@
 """`sluice up`: everything on one machine in one command. Embedded Redis, an API and workers, watched until a stop."""
 
 import asyncio
+import contextlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -13,7 +15,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvloop
 
-from gateway import roles, telemetry
+from gateway import logs, roles, starting, telemetry
 from gateway.embedded_redis import EmbeddedRedis, EmbeddedRedisError, Restart
 from gateway.journal.database import Database
 from gateway.settings import Settings
@@ -24,14 +26,17 @@ log = structlog.get_logger()
 STOP_WITHIN_S = 9.0
 """Together with the server's own stop this stays within the ten seconds that are promised."""
 
+SLOW_S = 30.0
+"""After so long a start is called slow."""
+
 PROCESSES = "processes.json"
 """The file in the data directory that names the processes of a running `up`."""
 
 
 def up(settings: Settings) -> int:
     """Run everything until Ctrl-C or SIGTERM; 0 after a clean stop."""
-    telemetry.configure(settings.log_level)
-    if roles.complain(roles.unsupported(settings) or roles.exposure(settings)):
+    logs.configure(settings.log_level)
+    if starting.complain(starting.unsupported(settings) or starting.exposure(settings)):
         return 2
     try:
         return uvloop.run(_up(settings))
@@ -44,17 +49,38 @@ async def _up(settings: Settings) -> int:
     stop = roles.stop_event()
     async with AsyncExitStack() as stack:
         server = await _server(settings, stack)
+        if starting.complain(starting.taken(settings)):
+            return 1
         supervisor = Supervisor(
             _programs(settings), stop_within_s=STOP_WITHIN_S, changed=_note(settings.data / PROCESSES)
         )
         await supervisor.start()
-        _say(_welcome(settings, server))
+        _say("Starting ...")
+        if await _listening(settings, stop):
+            _say(_welcome(settings, server))
         await stop.wait()
         _say("Stopping: calls under way may end first. Ctrl-C again does not hurry it.")
         gentle = await supervisor.stop()
         (settings.data / PROCESSES).unlink(missing_ok=True)
     _say("Stopped." if gentle else "Stopped; some calls were cut short and will be taken up at the next start.")
     return 0
+
+
+async def _listening(settings: Settings, stop: asyncio.Event) -> bool:
+    """Wait until the API takes connections, so that what is said next is true; false when a stop came first."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - nothing is bound
+    slow_at = asyncio.get_running_loop().time() + SLOW_S
+    while not stop.is_set():
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(host, settings.port)
+            writer.close()
+            return True
+        if asyncio.get_running_loop().time() > slow_at:
+            _say("The API does not listen yet. What is above may say why; else: sluice doctor")
+            slow_at = math.inf
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.1)
+    return False
 
 
 async def _server(settings: Settings, stack: AsyncExitStack) -> EmbeddedRedis | None:
@@ -98,12 +124,20 @@ def _welcome(settings: Settings, server: EmbeddedRedis | None) -> str:
         f"  API      http://{settings.host}:{settings.port}     (curl http://{settings.host}:{settings.port}/readyz)",
         f"  Redis    {server.cli if server else without_password(settings.redis_url or '')}",
         f"  Data     {settings.data.absolute()}",
-        f"  Tools    sluice connectors ls        ({', '.join(str(path) for path in settings.connectors)})",
+        f"  Tools    {_tools(settings)}",
+        *([f"  Bus      {without_password(settings.bus_url)}"] if settings.bus_url else []),
         f"  Workers  {settings.workers}",
         f"  Journal  {Database(settings.journal, writes=False).name}",
         "Ctrl-C stops it.",
     ]
     return "\n".join(lines)
+
+
+def _tools(settings: Settings) -> str:
+    """Return the command that lists what was loaded here, from wherever it is typed."""
+    if "connectors" not in settings.model_fields_set:
+        return "sluice connectors ls"
+    return " ".join(["sluice connectors ls", *(f"--connectors {path.resolve()}" for path in settings.connectors)])
 
 
 def without_password(url: str) -> str:

@@ -13,6 +13,11 @@ from schemas.failure import Failure
 MAX_DEPTH = 64
 """Levels of nesting that are accepted; the parsers behind us recurse."""
 
+MAX_CONTAINERS = 100_000
+"""Lists and objects of one text: of two million bytes they may be a million, and each takes more memory than its text."""
+
+_PIECE = 65_536
+
 _json = msgspec.json.Decoder()
 _sorted = msgspec.json.Encoder(order="deterministic")
 encode = msgspec.json.Encoder().encode
@@ -35,6 +40,10 @@ def decode(raw: bytes, *, max_bytes: int) -> Any:
         raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Undecodable(Failure.DECODE_ENCODING, f"not UTF-8 at byte {error.start}") from None
+    # Two looks before any memory is taken: nearly always the first is enough.
+    brackets = raw.count(b"[") + raw.count(b"{")
+    if brackets > MAX_CONTAINERS and containers(raw) > MAX_CONTAINERS:
+        raise Undecodable(Failure.DECODE_DEPTH, f"more than {MAX_CONTAINERS} lists and objects")
     try:
         value = _json.decode(raw)
     except RecursionError:
@@ -42,9 +51,20 @@ def decode(raw: bytes, *, max_bytes: int) -> Any:
     except msgspec.DecodeError as error:
         raise Undecodable(Failure.DECODE_JSON, str(error)) from None
     # A text with few brackets cannot be deep: the walk is only paid by those that could be.
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
+    if brackets > MAX_DEPTH and depth(value) > MAX_DEPTH:
         raise Undecodable(Failure.DECODE_DEPTH, f"nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+def containers(raw: bytes) -> int:
+    """Count the brackets that open a list or an object of a JSON text, those within strings left out, in linear time."""
+    plain, found, within = raw.replace(b"\\\\", b"").replace(b'\\"', b""), 0, 0
+    for at in range(0, len(plain), _PIECE):  # in pieces: a list of all strings would cost as much as what it prevents
+        parts = plain[at : at + _PIECE].split(b'"')
+        outside = b"".join(parts[within::2])
+        found += outside.count(b"[") + outside.count(b"{")
+        within ^= (len(parts) - 1) & 1
+    return found
 
 
 def depth(value: object) -> int:

@@ -97,7 +97,7 @@ class Facts:
     blame: Blame
     trips_breaker: bool
     action: str
-    """The next step in plain words; `{call}` and `{letter}` are filled in where it is shown."""
+    """The next step in plain words; `{call}`, `{letter}` and `{tool}` are filled in where it is shown."""
 
 
 _NOT, _RAN, _UNKNOWN = Effect.NOT_EXECUTED, Effect.EXECUTED, Effect.UNKNOWN
@@ -133,8 +133,10 @@ FACTS = MappingProxyType(
         Failure.INGEST_AUTH: _agent("Send `Authorization: Bearer <key>` of a declared Agent or Operator."),
         Failure.INGEST_SCOPE: _agent("Ask an operator to add the tool to the agent's `allow` list."),
         Failure.INGEST_UNKNOWN_TOOL: _agent("List the tools: sluice connectors ls"),
-        Failure.INGEST_UNKNOWN_CONNECTION: _agent("List the connections: sluice connectors ls"),
-        Failure.INGEST_ARGUMENTS: _agent("Correct the arguments; see the tool's input: sluice connectors explain TOOL"),
+        Failure.INGEST_UNKNOWN_CONNECTION: _agent("List the connections: sluice connections ls"),
+        Failure.INGEST_ARGUMENTS: _agent(
+            "Correct the arguments; see the tool's input: sluice connectors explain {tool}"
+        ),
         Failure.INGEST_DUPLICATE_CONFLICT: _agent("This key was used with another payload; use a new idempotency_key."),
         Failure.APPROVAL_DENIED: _operator(
             "Ask the reviewer why; publish again under a new key if it should run after all."

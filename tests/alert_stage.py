@@ -77,8 +77,8 @@ class AlertStage:
             credentials=things,
             findings=things,
             catalog=lambda: things.catalog,
-            events=TOPICS.events,
-            letters=TOPICS.letters,
+            events=[TOPICS.events],
+            letters=[TOPICS.letters],
         )
 
     @property

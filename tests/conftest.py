@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from gateway.embedded_redis import EmbeddedRedis
 from gateway.lanes.connect import connect
 
-pytest_plugins = ["tests.vendor.fixtures", "tests.timed"]
+pytest_plugins = ["tests.vendor.fixtures", "tests.timed", "tests.cluster_stage"]
 
 # Properties look at fewer cases here than by default, so that the fast tests stay fast; a property that needs more says so.
 settings.register_profile("fast", max_examples=40, deadline=None)

@@ -15,6 +15,8 @@ from gateway.alerts import Alerts
 from gateway.guards import Common
 from gateway.lanes.queue import Lanes
 from gateway.lanes.queue import Terms as LaneTerms
+from gateway.lanes.spread.queue import AllLanes
+from gateway.lanes.spread.shards import Seat, Shards
 from gateway.ports import Ambient
 from gateway.settings import Settings
 from schemas.topics import Shard, Topics
@@ -38,11 +40,9 @@ def common(redis: "Redis", engine: Engine, data: Path) -> Common:
     return Common(
         settings=Settings(data=data),
         ambient=around,
-        redis=redis,
-        listener=redis,
+        shards=Shards([Seat(shard=shard, topics=topics, redis=redis, listener=redis)]),
         topics=topics,
-        shard=shard,
-        lanes=Lanes(redis, topics, shard=shard, terms=terms, plans=dict),
+        lanes=AllLanes([Lanes(redis, topics, shard=shard, terms=terms, plans=dict)]),
         engine=engine,
         alerts=Alerts(redis, topics.alerts, around),
         keys=KEYS,

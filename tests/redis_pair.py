@@ -24,7 +24,7 @@ class Server:
     """One server process on a port of the loopback, as durable as the product wants it."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        programs = asyncio.run(redis_programs.find())
+        programs = programs_here()
         assert programs, "no Redis server on this machine"
         self._program, self.home = programs[0].path, folder / name
         self.home.mkdir()
@@ -42,24 +42,27 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
-    def start(self, *, most_bytes: int = resource.RLIM_INFINITY, fsync: str = "always") -> None:
-        """Start it; `most_bytes` stands for the size of its disk."""
+    def flags(self) -> dict[str, object]:
+        return {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "dir": self.home,
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+            "repl-diskless-sync-delay": 0,
+        }
+
+    def start(self, *, most_bytes: int = resource.RLIM_INFINITY, **other: object) -> None:
+        """Start, also again: with what is on the disk, under the same port; `most_bytes` stands for the size of the disk."""
 
         def bound() -> None:
             # Without this the limit kills; ignored, a write fails with an error, as on a full disk.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
 
-        flags = {
-            "port": self.port,
-            "bind": "127.0.0.1",
-            "dir": self.home,
-            "save": "",
-            "appendonly": "yes",
-            "appendfsync": fsync,
-            "maxmemory-policy": "noeviction",
-            "repl-diskless-sync-delay": 0,
-        }
+        flags = self.flags() | other
         arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -67,6 +70,10 @@ class Server:
                 preexec_fn=bound,  # noqa: PLW1509 - no thread of a test holds a lock that this needs
             )  # fmt: skip
         until(self.answers)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
 
     def answers(self) -> bool:
         with contextlib.suppress(RedisError):
@@ -192,6 +199,10 @@ def pair(folder: Path) -> Iterator[Pair]:
         both.door.close()
         both.primary.kill()
         both.replica.kill()
+
+
+def programs_here() -> list[redis_programs.Program]:
+    return asyncio.run(redis_programs.find())
 
 
 def free_port() -> int:

@@ -18,6 +18,8 @@ from gateway.chores import check_epoch
 from gateway.endings import ended
 from gateway.entrypoints import api
 from gateway.entrypoints.worker import keep_house
+from gateway.lanes.spread.agreement import agree
+from gateway.policy.bus_address import kafka_servers
 from gateway.settings import Settings
 
 
@@ -87,7 +89,9 @@ async def served(
     settings = Settings(redis_url=redis_url, data=data, connectors=[file], backoff_base=0.05, **more)
     async with contextlib.AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(open_gateway(settings, "worker"))
-        await gateway.fleet.ensure_group(gateway.topics.calls)
+        await agree(gateway.shards)
+        if kafka_servers(settings.bus_url) is None:
+            await gateway.fleet.ensure_group(gateway.topics.calls)
         if works:
             await stack.enter_async_context(_working(gateway))
         if journals:

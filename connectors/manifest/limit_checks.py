@@ -24,10 +24,25 @@ def check_limits(tree: dict[str, Any]) -> Iterator[Finding]:
     for name, operation in _mapping(tree.get("operations")).items():
         if isinstance(operation, dict):
             yield from _of_operation(operation, defaults, limits, ("operations", name))
+    yield from _unused(tree, limits, defaults)
 
 
 def _mapping(tree: Any) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
+
+
+def _unused(tree: dict[str, Any], limits: dict[str, Any], defaults: dict[str, Any]) -> Iterator[Finding]:
+    operations = _mapping(tree.get("operations")).values()
+    used = set(defaults).union(*(_mapping(one.get("limits")) for one in operations if isinstance(one, dict)))
+    for name in limits:
+        if name not in used:
+            yield Finding(
+                path=("limits", name),
+                at_key=True,
+                message=f"{name}: no operation takes this limit, so nothing is held to it",
+                severity=Severity.WARNING,
+                hint=f"name it under defaults.limits or an operation's limits, as {name}: 1",
+            )
 
 
 def _limit(name: str, limit: dict[str, Any]) -> Iterator[Finding]:

@@ -4,7 +4,8 @@ The outbox's place moves only after the bus's word. Whatever dies in between is 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -91,8 +92,15 @@ _read = msgspec.json.Decoder(_Event).decode
 class Relay:
     """One process's; it waits while another has the turn."""
 
-    def __init__(self, outbox: Outbox, producer: Producer, sent: Callable[[int], None] = lambda _: None) -> None:
-        """`sent` is told how many events the bus has taken."""
+    def __init__(
+        self,
+        outbox: Outbox,
+        producer: Producer,
+        sent: Callable[[int], None] = lambda _: None,
+        public: Mapping[str, str] | None = None,
+    ) -> None:
+        """`sent` is told how many events the bus has taken; `public` says how a topic is called there, if not the same."""
+        self._public = public or {}
         self._outbox = outbox
         self._producer = producer
         self._sent = sent
@@ -149,7 +157,10 @@ class Relay:
             self._places = None
             return
         most_bytes = await self._producer.ready()
-        await self._producer.send([message_of(entry, most_bytes) for entry in entries])
+        messages = [message_of(entry, most_bytes) for entry in entries]
+        if self._public:
+            messages = [replace(one, topic=self._public[one.topic]) for one in messages]
+        await self._producer.send(messages)
         for topic in dict.fromkeys(entry.topic for entry in entries):
             some = [entry for entry in entries if entry.topic == topic]
             if not await self._outbox.sent(topic, places[topic], some[-1].id, len(some)):

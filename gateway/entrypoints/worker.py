@@ -4,7 +4,7 @@ Sleeps until a wake-up or the next due time; it never polls a busy queue and nev
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -49,14 +49,14 @@ class Worker:
 
     def __init__(self, parts: "Parts", *, ambient: Ambient, terms: "Terms") -> None:
         """`ambient.worker` names the claims of this process."""
-        self._lanes = parts.lanes
+        self.posts = tuple(parts.posts)
         self._delivery = parts.delivery
-        self._agenda = parts.agenda
-        self._epoch = parts.epoch
-        self._forgot = parts.forgot
         self._ambient = ambient
         self._terms = terms
-        self._sequence = 0
+        self._asked = 0
+        """Room that claims under way may fill."""
+        # A shard that does not answer must not hold the room of all others.
+        self._share = min(terms.batch, max(1, terms.concurrency // len(self.posts)))
         self._under_way: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -68,32 +68,20 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`; then let what is under way end, at most the drain time."""
-        self._lanes.moved = self._agenda.plan
-        while not self._stopping.is_set():
-            room = self._terms.concurrency - len(self._under_way)
-            if room <= 0:
-                await self._room_again()
-                continue
-            self._agenda.clear()
-            asked_s = self._ambient.monotonic()
-            claims = await self._claim(room)
-            for claim in claims.claims:
-                self._start(claim, asked_s)
-            if len(claims.claims) < min(room, self._terms.batch):
-                self._agenda.plan(claims.now_us, claims.due_us)
-                await self._agenda.sleep(LOOK_EVERY_S)
+        await asyncio.gather(*(self._man(post) for post in self.posts))
         await self._drain()
 
     def stop(self) -> None:
         """Claim no more."""
         self._stopping.set()
         self._room.set()
-        self._agenda.now()
+        for post in self.posts:
+            post.agenda.now()
 
-    async def reap(self) -> int:
-        """Settle claims whose workers were lost."""
+    async def reap(self, post: "Post") -> int:
+        """Settle claims of one shard whose workers were lost."""
         terms = self._terms
-        claims = await self._lanes.reap(
+        claims = await post.lanes.reap(
             most=terms.reap_batch, lease_us=terms.reap_lease_us, gap_us=terms.reap_gap_us, hold_us=terms.reap_hold_us
         )
         for claim in claims:
@@ -101,27 +89,39 @@ class Worker:
         await asyncio.gather(*(self._delivery.recover(claim) for claim in claims))
         return len(claims)
 
-    async def end_overdue(self) -> int:
-        """End waiting calls whose deadline has passed; a lane that is closed for hours does not keep them."""
+    async def end_overdue(self, post: "Post") -> int:
+        """End waiting calls of one shard whose deadline has passed; a lane that is closed for hours does not keep them."""
         terms = self._terms
-        claims = await self._lanes.overdue(most=terms.reap_batch, lease_us=terms.reap_lease_us)
+        claims = await post.lanes.overdue(most=terms.reap_batch, lease_us=terms.reap_lease_us)
         await asyncio.gather(*(self._delivery.expire(claim) for claim in claims))
         return len(claims)
 
-    async def _claim(self, room: int) -> Claims:
-        self._sequence += 1
+    async def _man(self, post: "Post") -> None:
+        """Claim from one shard, with what room the others leave."""
+        post.lanes.moved = post.agenda.plan
+        sequence = 0
+        while not self._stopping.is_set():
+            room = min(self._share, self._terms.concurrency - len(self._under_way) - self._asked)
+            if room <= 0:
+                await self._room_again()
+                continue
+            post.agenda.clear()
+            asked_s = self._ambient.monotonic()
+            sequence += 1
+            claims = await self._claim(post, sequence, room)
+            for claim in claims.claims:
+                self._start(claim, asked_s)
+            if len(claims.claims) < room:
+                post.agenda.plan(claims.now_us, claims.due_us)
+                await post.agenda.sleep(LOOK_EVERY_S)
+
+    async def _claim(self, post: "Post", sequence: int, room: int) -> Claims:
         while True:
             try:
-                claims = await self._lanes.claim(
-                    self._ambient.worker,
-                    self._sequence,
-                    room=room,
-                    grace_us=self._terms.grace_us,
-                    epoch=self._epoch.name,
-                )
+                claims = await self._asking(post, sequence, room)
                 if not claims.forgot:
                     return claims
-                await self._forgot()
+                await post.forgot()
             except Exception as error:
                 # Whatever it is, a worker that gave up would leave its lanes to nobody.
                 if not isinstance(error, PASSING):
@@ -129,6 +129,17 @@ class Worker:
                 if self._stopping.is_set():
                     return Claims(now_us=0)
                 await asyncio.sleep(self._terms.redis_wait_s)
+
+    async def _asking(self, post: "Post", sequence: int, room: int) -> Claims:
+        self._asked += room
+        try:
+            return await post.lanes.claim(
+                self._ambient.worker, sequence, room=room, grace_us=self._terms.grace_us, epoch=post.epoch.name
+            )
+        finally:
+            self._asked -= room
+            if len(self.posts) > 1:
+                self._room.set()
 
     def _start(self, claim: Claim, asked_s: float) -> None:
         task = asyncio.create_task(self._deliver(claim, asked_s))
@@ -151,7 +162,7 @@ class Worker:
 
     async def _room_again(self) -> None:
         self._room.clear()
-        if len(self._under_way) >= self._terms.concurrency and not self._stopping.is_set():
+        if len(self._under_way) + self._asked >= self._terms.concurrency and not self._stopping.is_set():
             await self._room.wait()
 
     async def _drain(self) -> None:
@@ -163,15 +174,22 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a worker works with."""
+class Post:
+    """One shard, as a worker works on it."""
 
     lanes: Lanes
-    delivery: Delivery
     agenda: Agenda
     epoch: Epoch
     forgot: Callable[[], Awaitable[None]]
     """Deals with a Redis that holds another state than before; claims go on afterwards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a worker works with."""
+
+    posts: Sequence[Post]
+    delivery: Delivery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,10 +75,10 @@ class Sources:
     credentials: Credentials
     findings: FoundFindings
     catalog: Callable[[], Catalog]
-    events: str
-    """Name of the topic of lifecycle events."""
-    letters: str
-    """Name of the topic of dead letters."""
+    events: Sequence[str]
+    """Names of the topics of lifecycle events."""
+    letters: Sequence[str]
+    """Names of the topics of dead letters."""
 
 
 class AlertWatch:
@@ -101,8 +101,10 @@ class AlertWatch:
 
     async def count(self) -> None:
         """Read the topics on from where they were left."""
-        await self._follow(self._from.events, tallies.of_events, EVENTS)
-        await self._follow(self._from.letters, tallies.of_letters, LETTERS)
+        for topic in self._from.events:
+            await self._follow(topic, tallies.of_events, EVENTS)
+        for topic in self._from.letters:
+            await self._follow(topic, tallies.of_letters, LETTERS)
 
     async def look(self) -> None:
         """Judge every pattern, also those that nothing is seen of any more."""

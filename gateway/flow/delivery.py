@@ -287,7 +287,7 @@ class Delivery:
         return self._budgets.get(connector) or RetryBudget(self._terms.budget.floor_per_s, self._ambient.monotonic())
 
     async def _ending(self, tried: Tried, end: End) -> Settlement:
-        letter = self._ambient.new_id() if end.state in DEAD_LETTERED else None
+        letter = self._ambient.id_for(tried.call.tool) if end.state in DEAD_LETTERED else None
         over = settlements.finished(tried, end, letter)
         rendered = await self._parts.letter(over, end.verdict) if letter else None
         return msgspec.structs.replace(
@@ -305,13 +305,15 @@ def _obstacle(claim: Claim, call: ToolCall, operation: Operation | None, now_us:
     # Redis has claimed it by its own clock, without slots if that says it is late: ours may be behind.
     if max(now_us, claim.claimed_us) > call.deadline_us:
         return _LATE
-    if claim.run.doubtful and call.op_class not in REPEATABLE and not only_judged(call):
+    unknown = claim.run.effect is Effect.UNKNOWN
+    # Once the vendor was asked it is known, and the doubt is over.
+    if claim.run.doubtful and unknown and call.op_class not in REPEATABLE and not only_judged(call):
         return _IN_DOUBT
     if operation is not None and asked(call, operation) and not covered(claim.run.review, call):
         return _nothing(Failure.APPROVAL_STALE, "What would run is not what was approved.")
-    if claim.run.effect is Effect.UNKNOWN and needs_mark(call.op_class):
+    if unknown and needs_mark(call.op_class):
         return lookups.unknown_before()
-    if claim.run.effect is Effect.UNKNOWN and not window_open(operation, claim.run.first_us, now_us):
+    if unknown and not window_open(operation, claim.run.first_us, now_us):
         history = settlements.history(claim)
         before = history[-1].message if history else "it was replayed from a letter."
         failure = Failure(history[-1].outcome) if history else Failure.SEND_WORKER_LOST

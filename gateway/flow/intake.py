@@ -37,6 +37,7 @@ from gateway.ports import (
 )
 from schemas import cloudevent, trace
 from schemas.codec import Undecodable
+from schemas.effect import needs_mark
 from schemas.failure import Failure
 from schemas.letter import Opened
 from schemas.moment import moment, stamp
@@ -56,6 +57,18 @@ class Entry:
     engine: str = "redis"
     flaw: Undecodable | None = None
     """What is wrong with it beside its bytes: something the bus carries with them cannot be read."""
+    again: "Again | None" = None
+    """It is read again because the state that had taken it in was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is known of an event that a lost state had taken in."""
+
+    since_us: int
+    """When it was first there."""
+    covered: bool
+    """Each `sending` mark of then would be here: without one, nothing that needs one was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +147,7 @@ class Intake:
     ) -> Admitted | Duplicate | Refuse:
         """Take in one request whose caller is known, over HTTP or in this process; a refusal is answered, not counted."""
         ambient = self._ambient
-        call = ambient.new_id()
+        call = ambient.id_for(data.tool)
         if key is not None:
             data = msgspec.structs.replace(data, idempotency_key=key)
         incoming = Incoming(
@@ -162,7 +175,7 @@ class Intake:
         """Take in a letter again; doing so twice attaches to the first, and a letter that is not open is barred."""
         ambient = self._ambient
         now = ambient.now()
-        incoming = replays.incoming(order, call=ambient.new_id(), now=now, traceparent=ambient.new_trace())
+        incoming = replays.incoming(order, call=ambient.id_for(order.tool), now=now, traceparent=ambient.new_trace())
         verdict = admit(incoming, self._catalog(), deadline_s=self._terms.deadline_s)
         if isinstance(verdict, Refuse):
             self.refused(verdict.failure)
@@ -206,7 +219,8 @@ class Intake:
             incoming, verdict = judged
             if isinstance(verdict, Refuse):
                 return self._refusal(incoming, verdict)
-            return _Waiting(incoming, verdict, self._admission(incoming, verdict))
+            admission = msgspec.structs.replace(self._admission(incoming, verdict), sent_us=_sent_us(entry, verdict))
+            return _Waiting(incoming, verdict, admission)
         except Exception as error:
             log.exception("intake.broken", entry=entry.id)
             return Undecodable(Failure.INTERNAL_BUG, f"the gateway could not judge it: {type(error).__name__}")
@@ -219,7 +233,7 @@ class Intake:
         except Undecodable as verdict:
             return verdict
         incoming = Incoming(
-            call=self._ambient.new_id(),
+            call=self._ambient.id_for(event.data["tool"]),
             data=event.data,
             agent=agent_of(event.source),
             request=Request(source=event.source, id=event.id),
@@ -268,6 +282,13 @@ class Intake:
     async def _undecodable(self, entry: Entry, verdict: Undecodable) -> Refusal:
         opens, letter = await self._letter(entry, verdict)
         return Refusal(entry=entry.id, counts=["received", "undecodable"], events=[], letter=letter, opens=opens)
+
+
+def _sent_us(entry: Entry, verdict: Admit) -> int | None:
+    """Say since when it may have been sent, if a lost state may have sent it."""
+    if entry.again is None or (entry.again.covered and needs_mark(verdict.operation.op_class)):
+        return None
+    return entry.again.since_us
 
 
 def refused_by_queue(answer: Answer, verdict: Admit) -> Refuse | None:

@@ -25,11 +25,19 @@ GRACE_S: Final = 3600.0
 """A file is written before the letter that names it: one that is younger may still get its letter."""
 
 
-class Shelf(Protocol):
-    """What Redis keeps of letters."""
+class Board(Protocol):
+    """What one shard keeps of letters."""
 
     async def forget(self, *, skip: int, most: int) -> tuple[int, list[str]]:
         """Forget letters that were over long enough: how many were looked at, and which are gone."""
+
+
+class Shelf(Protocol):
+    """What Redis keeps of letters."""
+
+    @property
+    def parts(self) -> Sequence[Board]:
+        """What each shard keeps."""
 
     async def unknown(self, letters: Collection[str]) -> set[str]:
         """Return those of which nothing is kept."""
@@ -55,17 +63,23 @@ class LetterCare:
 
     async def forget(self) -> int:
         """Forget what was over long enough, with its files; returns how many letters."""
+        gone = 0
+        for board in self._shelf.parts:
+            gone += await self._forget(board)
+        if gone:
+            log.info("letters.forgotten", letters=gone)
+        return gone
+
+    async def _forget(self, board: Board) -> int:
         held = gone = 0
         for _ in range(MOST // AT_ONCE):
-            looked, letters = await self._shelf.forget(skip=held, most=AT_ONCE)
+            looked, letters = await board.forget(skip=held, most=AT_ONCE)
             held += looked - len(letters)
             gone += len(letters)
             if letters:
                 await self.removed([reference(one, part) for one in letters for part in (RAW, ARGUMENTS, BODY)])
             if looked < AT_ONCE:
                 break
-        if gone:
-            log.info("letters.forgotten", letters=gone)
         return gone
 
     async def sweep(self) -> int:

@@ -82,7 +82,7 @@ class Letters:
 
     async def _kept(self, facts: letter.Unread) -> DeadLetter:
         """Write an event's letter; while there is no room for its bytes, intake waits, and somebody is told."""
-        letter_id, told = self._ambient.new_id(), False
+        letter_id, told = self._ambient.id_for(""), False
         while True:
             try:
                 return await asyncio.to_thread(letter.undecodable, facts, letter_id, self._seal)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 
 import msgspec
 
@@ -114,11 +113,11 @@ class Preflight:
 
 def _find(step: Step, agent: str, catalog: Catalog) -> _Found:
     operation = catalog.operation(step.tool)
-    if operation is None:
-        near = get_close_matches(step.tool, list(catalog.operations), n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else "."
-        return _refused(step, f'There is no tool "{step.tool}"{hint}', "sluice connectors ls")
     scopes = {name: declared_.allow for name, declared_ in catalog.agents.items()}
+    if operation is None:
+        near = scope.nearest(agent, step.tool, catalog.operations, scopes)
+        hint = f'; did you mean "{near}"?' if near else "."
+        return _refused(step, f'There is no tool "{step.tool}"{hint}', "sluice connectors ls")
     if not scope.allowed(agent, step.tool, scopes):
         action = f"Ask an operator to add {step.tool} to the agent's `allow` list; then: sluice connectors lint"
         return _refused(step, f'Agent "{agent}" may not call "{step.tool}".', action)

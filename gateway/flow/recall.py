@@ -80,7 +80,7 @@ class Recall:
         if past is None:
             # The journal had it when the answer left Redis: it was emptied or replaced. The call ran all the same, so it stays a duplicate.
             log.error("duplicate.answer_lost", call=one.call, entry=one.entry)
-            return Refusal(entry=one.entry, counts=COUNTS, events=[])
+            return Refusal(entry=one.entry, counts=COUNTS, events=[], id=one.call)
         return Refusal(
             entry=one.entry,
             counts=COUNTS,

@@ -184,7 +184,7 @@ def rejection(incoming: Incoming, refuse: Refuse) -> CallResult:
         retryable=FACTS[refuse.failure].retryable,
         fingerprint=group,
         dead_letter=None,
-        action=FACTS[refuse.failure].action,
+        action=FACTS[refuse.failure].action.replace("{tool}", tool),
         errors=refuse.errors,
     )
     return CallResult(

@@ -39,8 +39,8 @@ class Mail:
 
     places: Places
     send: Send
-    alerts: str
-    """Name of the topic."""
+    alerts: Sequence[str]
+    """Names of the topics: each is sent in its order."""
     target: Target | None
     """None: there is no webhook."""
 
@@ -65,21 +65,25 @@ class Webhook:
         target, places = self._mail.target, self._mail.places
         if target is None or self._ambient.monotonic() < self._not_before_s:
             return
-        while await places.turn(TURN, lease_s=self._lease_s):
-            before = await places.place(READER)
-            after = before or f"{await places.now_ms() - int(BACK_S * 1000)}-0"
-            entries = await places.read(self._mail.alerts, after, BATCH)
-            if not entries or not await self._batch(entries, before, target):
-                return
+        for number, topic in enumerate(self._mail.alerts):
+            reader = READER if number == 0 else f"{READER}:{topic}"
+            while await places.turn(TURN, lease_s=self._lease_s):
+                before = await places.place(reader)
+                after = before or f"{await places.now_ms() - int(BACK_S * 1000)}-0"
+                entries = await places.read(topic, after, BATCH)
+                if not entries:
+                    break
+                if not await self._batch(reader, entries, before, target):
+                    return
 
-    async def _batch(self, entries: Sequence[Entry], before: str, target: Target) -> bool:
+    async def _batch(self, reader: str, entries: Sequence[Entry], before: str, target: Target) -> bool:
         for entry in entries:
             # The turn is renewed before each try: a try is shorter than it.
             if not await self._mail.places.turn(TURN, lease_s=self._lease_s):
                 return False
             if not await self._handled(entry, target):
                 return False
-            if not await self._mail.places.move(READER, before, entry.id):
+            if not await self._mail.places.move(reader, before, entry.id):
                 return False
             before = entry.id
         return True

@@ -84,7 +84,7 @@ def read(raw: bytes, *, most_bytes: int) -> Told:
         if event.time.tzinfo is None:
             raise ValueError("its time has no zone")
         return _read(event, most_bytes)
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an event of ours: {type(error).__name__}: {error}") from error
 
 

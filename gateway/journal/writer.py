@@ -108,7 +108,7 @@ class Writer:
             try:
                 await self.turn(WAIT_MS)
             except self._heard.away as error:
-                log.warning("journal.redis_away", error=type(error).__name__)
+                log.warning("journal.redis_away", error=f"{type(error).__name__}: {error}"[:300])
                 await self._pause(max(self._terms.redis_wait_s, 0.2))
             except Exception:
                 # Whatever it is, a journal that gave up would let the topics grow; what was read is read again.

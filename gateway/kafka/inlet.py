@@ -5,23 +5,21 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
 
-from gateway.kafka.topics import REQUEST_MS
+from gateway.kafka.cluster import Cluster
 
 
 class KafkaInlet:
     """The producer's side of one topic."""
 
-    def __init__(self, servers: Sequence[str], topic: str) -> None:
+    def __init__(self, cluster: Cluster, topic: str) -> None:
         """Connects when it is entered."""
-        self._servers = list(servers)
+        self._cluster = cluster
         self._topic = topic
         self._producer: Any = None
 
     async def __aenter__(self) -> Self:
         """Connect."""
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers, enable_idempotence=True, request_timeout_ms=REQUEST_MS
-        )
+        self._producer = AIOKafkaProducer(enable_idempotence=True, **self._cluster.options())
         try:
             await self._producer.start()
         except BaseException:

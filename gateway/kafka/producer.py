@@ -14,7 +14,8 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from gateway.kafka.topics import AWAY, REQUEST_MS
+from gateway.kafka.cluster import Cluster
+from gateway.kafka.topics import AWAY, Unfit
 
 log = structlog.get_logger()
 
@@ -42,12 +43,10 @@ class Message:
 class Producer:
     """One process's, to one cluster."""
 
-    def __init__(
-        self, servers: Sequence[str], *, name: str, within_s: float, measure: Callable[[], Awaitable[int]]
-    ) -> None:
+    def __init__(self, cluster: Cluster, *, name: str, within_s: float, measure: Callable[[], Awaitable[int]]) -> None:
         """Whatever is not acknowledged `within_s` is unsent; `measure` asks how large a record may be."""
         self._measure = measure
-        self._servers = list(servers)
+        self._cluster = cluster
         self._name = name
         self._within_s = within_s
         self._open: Any = None
@@ -58,7 +57,7 @@ class Producer:
         try:
             async with asyncio.timeout(self._within_s):
                 await self._opened()
-        except AWAY as error:
+        except (*AWAY, Unfit) as error:
             await self.close()
             raise Unsent(f"{type(error).__name__}: {error}") from error
         return self._record_bytes
@@ -76,7 +75,7 @@ class Producer:
                     done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
                     for future in done:
                         future.result()
-        except (*AWAY, AssertionError) as error:
+        except (*AWAY, AssertionError, Unfit) as error:
             for future in futures:
                 future.add_done_callback(_heard)
             await self.close()
@@ -100,14 +99,13 @@ class Producer:
         if self._open is None:
             self._record_bytes = await self._measure() - OVERHEAD_BYTES
             producer = AIOKafkaProducer(
-                bootstrap_servers=self._servers,
                 client_id=self._name,
                 enable_idempotence=True,
                 acks="all",
                 linger_ms=0,
                 max_batch_size=BATCH_BYTES,
                 max_request_size=self._record_bytes + OVERHEAD_BYTES,
-                request_timeout_ms=REQUEST_MS,
+                **self._cluster.options(),
             )
             self._open = producer
             await producer.start()

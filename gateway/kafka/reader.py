@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
 
-from gateway.kafka.topics import AWAY, REQUEST_MS
+from gateway.kafka.cluster import Cluster, refusal
+from gateway.kafka.topics import AWAY
 from schemas.topics import TopicEntry, Unread
 
 log = structlog.get_logger()
@@ -21,9 +22,9 @@ COMMIT_S: Final = 5.0
 class KafkaReader:
     """One consumer of some topics."""
 
-    def __init__(self, servers: Sequence[str], topics: Sequence[str], *, group: str, name: str) -> None:
+    def __init__(self, cluster: Cluster, topics: Sequence[str], *, group: str, name: str) -> None:
         """`name` is this process's."""
-        self._servers = list(servers)
+        self._cluster = cluster
         self._topics = tuple(topics)
         self._group = group
         self._name = name
@@ -36,8 +37,10 @@ class KafkaReader:
         try:
             consumer = await self._opened()
             found = await consumer.getmany(timeout_ms=wait_ms, max_records=most)
-        except KafkaError:
+        except KafkaError as error:
             await self.close()  # some errors stay with a consumer for ever
+            if isinstance(error, KafkaConnectionError) and (told := await refusal(self._cluster)):
+                raise KafkaConnectionError(told.why) from error
             raise
         for place, records in found.items():
             self._owed.setdefault(place, records[0].offset)
@@ -99,13 +102,12 @@ class KafkaReader:
     async def _opened(self) -> Any:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._servers,
                 client_id=self._name,
                 group_id=self._group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                request_timeout_ms=REQUEST_MS,
                 rebalance_timeout_ms=REJOIN_MS,
+                **self._cluster.options(),
             )
             consumer.subscribe(self._topics, listener=_Forgets(self._owed))
             self._consumer = consumer

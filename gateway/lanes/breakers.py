@@ -128,21 +128,26 @@ class RedisBreakers:
             for packed, row, successes, flat in answers
         ]
 
-    async def listen(self, redis: "Redis", heard: Heard, *, wait_s: float) -> None:
-        """Hear of changes until cancelled; `redis` needs a client without a read timeout, and news may be lost."""
+    @property
+    def channel(self) -> str:
+        """Where changes are told."""
+        return self._shard.key("breakers")
+
+    async def listen(self, redis: "Redis", heard: Heard, *, wait_s: float, also: Sequence[str] = ()) -> None:
+        """Hear of changes until cancelled, `also` on other channels; `redis` has no read timeout, and news may be lost."""
         task = asyncio.current_task()
         while task is None or not task.cancelling():
             try:
-                await self._listen(redis, heard)
+                await self._listen(redis, heard, [self.channel, *also])
             except PASSING:
                 pass
             except Exception:
                 log.exception("breakers.broken")
             await asyncio.sleep(wait_s)
 
-    async def _listen(self, redis: "Redis", heard: Heard) -> None:
+    async def _listen(self, redis: "Redis", heard: Heard, channels: Sequence[str]) -> None:
         async with redis.pubsub() as pubsub:
-            await pubsub.subscribe(self._shard.key("breakers"))
+            await pubsub.subscribe(*channels)
             async for message in pubsub.listen():
                 if message["type"] == "message":
                     news = _news(message["data"])

@@ -39,6 +39,11 @@ class LetterShelf(LettersKnown):
         self._lanes = lanes
         self._terms = terms
 
+    @property
+    def parts(self) -> tuple["LetterShelf"]:
+        """Itself: one shard's has no others."""
+        return (self,)
+
     async def forget(self, *, skip: int, most: int) -> tuple[int, list[str]]:
         """Forget letters that were over long enough: how many were looked at, and which are gone; see `forget.lua`."""
         keep_us, wait_us = (int(seconds * 1_000_000) for seconds in (self._terms.keep_s, self._terms.wait_s))

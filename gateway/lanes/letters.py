@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from redis.asyncio import Redis
@@ -88,10 +88,23 @@ class LetterStates(LettersKnown):
         return [_told(reply) for reply in await self._lanes.letter(changes)]
 
 
+class Standing(Protocol):
+    """How letters stand, wherever they lie."""
+
+    async def states(self, letters: Sequence[str]) -> list[LetterState | None]:
+        """Return how letters stand; None: it is over, or was never one."""
+
+    async def over(self, letters: Sequence[str]) -> list[Over | None]:
+        """Return what is kept of letters that are over."""
+
+    async def became(self, letters: Sequence[str]) -> list[Became | None]:
+        """Return what became of letters that are over."""
+
+
 class LetterScan:
     """Looks through the topic, newest first."""
 
-    def __init__(self, redis: "Redis", topics: Topics, states: LetterStates) -> None:
+    def __init__(self, redis: "Redis", topics: Topics, states: Standing) -> None:
         """`states` says how those stand that are not over."""
         self._redis: Any = redis
         self._topics = topics
@@ -116,6 +129,19 @@ class LetterScan:
                 return LetterPage(rows=rows, cursor=at)
         whole = at is None or not await self._redis.xrevrange(self._topics.letters, max=f"({at}", count=1)
         return LetterPage(rows=rows, cursor=None if whole else at, whole=whole)
+
+    async def rows(
+        self, entry: str | None, *, inclusive: bool, wanted: LetterFilter, limit: int
+    ) -> tuple[list[tuple[str, LetterRow]], bool]:
+        """Return rows with their entries, those before `entry`, newest first, and whether there are no more."""
+        found: list[tuple[str, LetterRow]] = []
+        at = None
+        async for at, row in self._rows("+" if entry is None else entry if inclusive else f"({entry}"):
+            if fits(row, wanted):
+                found.append((at, row))
+            if len(found) == limit:
+                break
+        return found, at is None or not await self._redis.xrevrange(self._topics.letters, max=f"({at}", count=1)
 
     async def groups(self, wanted: LetterFilter) -> list[LetterGroup]:
         """Return what is alike, the largest groups first."""
@@ -142,7 +168,7 @@ class LetterScan:
 
     async def _by_time(self, letter: str) -> DeadLetter | None:
         """Look where a letter of this id must lie: ids begin with their time."""
-        made_ms = _milliseconds(letter)
+        made_ms = milliseconds(letter)
         if made_ms is None:
             return None
         at, last = f"{max(0, made_ms - NEAR_MS)}", f"{made_ms + NEAR_MS}"
@@ -291,7 +317,7 @@ def _us(stamped: str) -> int:
     return microseconds(datetime.fromisoformat(stamped))
 
 
-def _milliseconds(ulid: str) -> int | None:
+def milliseconds(ulid: str) -> int | None:
     """Read the time in an id of ours (a ULID: ten characters of Crockford's base 32)."""
     if len(ulid) != 26 or set(ulid) - set(_BASE32):
         return None

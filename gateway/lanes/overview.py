@@ -1,15 +1,16 @@
 """The queue from above: how much it holds, what is closed, how near it is to its bounds. Only reads, and in bounded time."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
 
+from gateway.lanes.letters import milliseconds
 from gateway.lanes.replies import text
 from gateway.lanes.watermark import high_mark
-from gateway.ports.load import Closing, Gauges, Load
+from gateway.ports.load import Closing, Gauges, Load, Waits
 from schemas.lifecycle import HoldReason
 from schemas.topics import Shard
 
@@ -21,6 +22,9 @@ MOST = 20_000
 
 OTHER = "(other)"
 """Stands for the connectors of lanes that were not read."""
+
+LOOKED = 2_000
+"""Lanes whose head and length are read for a scrape."""
 
 TENANT = "default"
 
@@ -79,7 +83,39 @@ class Overview:
     async def gauges(self) -> Gauges:
         """Read everything that monitoring is told."""
         letters = {"open": await self._count("letters"), "over": await self._count("over")}
-        return Gauges(load=await self.load(), calls=await self.calls(), closed=await self.closed(), letters=letters)
+        return Gauges(
+            load=await self.load(),
+            calls=await self.calls(),
+            closed=await self.closed(),
+            letters=letters,
+            waits=await self.waits(),
+        )
+
+    async def waits(self) -> dict[str, Waits]:
+        """Tell by connector how many calls nothing holds, and how old the oldest at the head of a lane is."""
+        found: dict[str, Waits] = {}
+        seconds, us = await self._redis.time()
+        lanes = [text(lane) for lane in await self._fields("held")][:LOOKED]
+        for at in range(0, len(lanes), SCAN):
+            for connector, waits in await self._heads(lanes[at : at + SCAN], seconds + us / 1_000_000):
+                before = found.get(connector, Waits(runnable=0, oldest_s=0.0))
+                found[connector] = Waits(
+                    runnable=before.runnable + waits.runnable, oldest_s=max(before.oldest_s, waits.oldest_s)
+                )
+        return found
+
+    async def _heads(self, lanes: Sequence[str], now_s: float) -> list[tuple[str, Waits]]:
+        named = [lane.partition("|")[0] for lane in lanes]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for connector, lane in zip(named, lanes, strict=True):
+                pipe.zcard(self._shard.key(f"lane:{lane}"))
+                pipe.zrange(self._shard.key(f"lane:{lane}"), 0, 0)
+                pipe.zscore(self._shard.key(f"ready:{connector}"), lane)
+            found = await pipe.execute()
+        return [
+            (connector, Waits(runnable=0 if turn is None else waiting, oldest_s=_age(head, now_s)))
+            for connector, waiting, head, turn in zip(named, found[::3], found[1::3], found[2::3], strict=True)
+        ]
 
     async def _count(self, name: str) -> int:
         return int(await self._redis.hlen(self._shard.key(name)))
@@ -102,3 +138,9 @@ def _open_later(kept: Mapping[bytes, bytes], now_us: int) -> Iterator[Closing]:
             if shut.until_us == 0 or shut.until_us > now_us:
                 until = shut.until_us or None
                 yield Closing(key=text(key), reason=reason, detail=shut.detail, until_us=until, since_us=shut.since_us)
+
+
+def _age(head: Sequence[bytes], now_s: float) -> float:
+    """Return how long ago the call at a lane's head was made; its id tells."""
+    made_ms = milliseconds(text(head[0])) if head else None
+    return 0.0 if made_ms is None else max(0.0, round(now_s - made_ms / 1000, 3))

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from gateway.lanes.queue import Lanes
 from gateway.lanes.replies import text
 from gateway.ports.replays import Move
-from schemas.replay import Progress, ReplayItem, ReplayPlan
+from schemas.replay import Progress, ReplayItem, ReplayPlan, ReplayState
 from schemas.topics import Shard
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -34,6 +34,11 @@ class Replays:
             if items:
                 pipe.rpush(self._items(plan.id), *map(_pack, items))
             await pipe.execute()
+
+    async def know(self, plan: ReplayPlan, state: ReplayState) -> None:
+        """Write down how one stands that has its home in another shard: letters of this one are taken only while it runs."""
+        told = msgspec.structs.replace(plan, state=state)
+        await self._redis.hset(self._shard.key("replays"), plan.id, _pack(told))
 
     async def plan(self, replay: str) -> ReplayPlan | None:
         """Return one."""

@@ -54,13 +54,18 @@ class Agenda:
 class Signals:
     """Listens for one process."""
 
-    def __init__(self, redis: "Redis", shard: Shard, *, wait_s: float) -> None:
-        """`redis` needs a client without a read timeout; `wait_s` is the pause before listening again."""
+    def __init__(self, redis: "Redis", *shards: Shard, wait_s: float) -> None:
+        """`redis` needs a client without a read timeout; `wait_s` is the pause before listening again.
+
+        One connection hears of all shards: what is published in a cluster every node tells.
+        """
         self._redis = redis
-        self._shard = shard
         self._wait_s = wait_s
         self._waiters: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
-        self.agenda = Agenda()
+        self._settled = [shard.key("settled").encode() for shard in shards]
+        self._wakes = {shard.key("wake").encode(): Agenda() for shard in shards}
+        self.agendas = tuple(self._wakes.values())
+        """In the order of the shards."""
 
     async def listen(self) -> None:
         """Run until cancelled; whatever goes wrong, it listens again."""
@@ -74,15 +79,15 @@ class Signals:
             await asyncio.sleep(self._wait_s)
 
     async def _listen(self) -> None:
-        wake, settled = self._shard.key("wake").encode(), self._shard.key("settled").encode()
         async with self._redis.pubsub() as pubsub:
-            await pubsub.subscribe(wake, settled)
-            self.agenda.now()
+            await pubsub.subscribe(*self._wakes, *self._settled)
+            for agenda in self.agendas:
+                agenda.now()
             async for message in pubsub.listen():
                 if message["type"] != "message":
                     continue
-                if message["channel"] == wake:
-                    self.agenda.now()
+                if message["channel"] in self._wakes:
+                    self._wakes[message["channel"]].now()
                 else:
                     self._release(message["data"].decode())
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -101,11 +100,11 @@ def _fields(data: Mapping[str, Any]) -> ToolCallData:
 
 def _operation(data: ToolCallData, agent: str, catalog: Catalog) -> Operation:
     operation = catalog.operation(data.tool)
-    if operation is None:
-        near = get_close_matches(data.tool, list(catalog.operations), n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
-        raise _Refused(Failure.INGEST_UNKNOWN_TOOL, f'there is no tool "{data.tool}"{hint}')
     scopes = {name: declared.allow for name, declared in catalog.agents.items()}
+    if operation is None:
+        near = scope.nearest(agent, data.tool, catalog.operations, scopes)
+        hint = f'; did you mean "{near}"?' if near else ""
+        raise _Refused(Failure.INGEST_UNKNOWN_TOOL, f'there is no tool "{data.tool}"{hint}')
     if not scope.allowed(agent, data.tool, scopes):
         raise _Refused(Failure.INGEST_SCOPE, f'agent "{agent}" may not call "{data.tool}"')
     return operation

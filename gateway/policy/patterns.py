@@ -114,7 +114,7 @@ PATTERNS: Final[Mapping[AlertKind, Pattern]] = MappingProxyType(
         AlertKind.CONTRACT: Pattern(
             opens=_any,
             stays=_any,
-            sentence="The answers of {tool} break their contract in {count} ways, first seen: {finding}",
+            sentence="The answers of {tool} break their contract (findings: {count}); first seen: {finding}",
             action="sluice contracts show {tool}",
         ),
         AlertKind.CAPPED: Pattern(

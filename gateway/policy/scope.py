@@ -1,6 +1,7 @@
 """Who may call what: default deny as soon as one agent is declared. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 
@@ -12,6 +13,12 @@ def allowed(agent: str, tool: str, scopes: Mapping[str, Sequence[str]]) -> bool:
     if not scopes:
         return True
     return matches(tool, scopes.get(agent, ()))
+
+
+def nearest(agent: str, tool: str, known: Iterable[str], scopes: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the name nearest to one that nobody declared, of those `agent` may call: others are not its to know."""
+    near = get_close_matches(tool, [one for one in known if allowed(agent, one, scopes)], n=1)
+    return near[0] if near else None
 
 
 def matches(tool: str, patterns: Iterable[str]) -> bool:

@@ -42,7 +42,7 @@ def summarise(story: Story, earlier: list[Attempt], failed: str | None) -> str:
         text += f"; {_EFFECTS[story.effect]}"
     if failed:
         text = f"{text}. {failed[:1].upper()}{failed[1:]}"
-    return text.rstrip(".") + "."
+    return text if text.endswith("?") else text.rstrip(".") + "."
 
 
 def _ordinal(number: int) -> str:

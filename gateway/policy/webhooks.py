@@ -67,12 +67,19 @@ class Target:
     @property
     def host(self) -> str:
         """The only part of the address that may be told."""
-        return urlsplit(self.url).hostname or "?"
+        try:
+            return urlsplit(self.url).hostname or "?"
+        except ValueError:
+            return "?"
 
     @property
     def refusal(self) -> str | None:
         """Why the address may not be called, if so."""
-        return allowed(self.url, Egress(allow_hosts=(urlsplit(self.url).netloc,), allow_private=self.private))
+        try:
+            own = urlsplit(self.url).netloc
+        except ValueError:  # whose words quote the address
+            return "The address cannot be read."
+        return allowed(self.url, Egress(allow_hosts=(own,), allow_private=self.private))
 
 
 def keys_of(secrets: str) -> tuple[bytes, ...] | str:
@@ -115,7 +122,7 @@ def message(event: bytes) -> Message | None:
     """Return what is sent of an entry of the topic; None when nothing is."""
     try:
         told = _event(event)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # anybody may write to the topic
         return None
     if _covered(told):
         return None

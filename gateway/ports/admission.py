@@ -26,6 +26,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     entry: str | None = None
     review: Review | None = None
     takes: Taking | None = None
+    sent_us: int | None = None
+    """It may have been sent since then: the state that knew was lost."""
 
 
 class Admitted(msgspec.Struct, frozen=True, tag="admitted"):

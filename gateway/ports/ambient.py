@@ -19,3 +19,9 @@ class Ambient:
     uniform: Callable[[float, float], float]
     worker: str
     """Name of this process among its kind."""
+    placed: Callable[[str, str], str] = lambda identity, _tool: identity
+    """Makes a new id say where that lies which belongs to a tool; with one shard it stays as it is."""
+
+    def id_for(self, tool: str) -> str:
+        """Return a fresh ULID for a call of a tool or for its letter; for what is no tool's, of an empty one."""
+        return self.placed(self.new_id(), tool)

@@ -1,6 +1,6 @@
 """How full the queue is, and what of it is closed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.lifecycle import HoldReason
 
@@ -32,6 +32,16 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """How the lanes of one connector wait."""
+
+    runnable: int
+    """Calls in lanes that nothing is known to hold."""
+    oldest_s: float
+    """Age of the oldest call at the head of a lane; 0 where none waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
     """What monitoring is told of the queue."""
 
@@ -41,3 +51,9 @@ class Gauges:
     closed: list[Closing]
     letters: dict[str, int]
     """Letters that are open, and those that are over and not forgotten yet."""
+    waits: dict[str, Waits] = field(default_factory=dict)
+    """By connector, those with calls that have not ended."""
+    budgets: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Connector and rate limit: the share that is free."""
+    expiries: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Connector and connection: when its token ends, in Unix time."""

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from gateway import roles
+from gateway import roles, starting
 from gateway.app import open_gateway
 from gateway.embedded_redis import DirectoryInUseError, EmbeddedRedis, Restart
 from gateway.endings import ended
 from gateway.lanes.checkup import checkup
+from gateway.lanes.spread.agreement import StateUnfit, agree
 from gateway.sdk.door import Caller, Door
 from gateway.settings import Settings
 
@@ -24,15 +25,21 @@ class OpeningError(Exception):
 async def open_door(caller: Caller, settings: Settings | None = None, *, works: bool = True) -> AsyncIterator[Door]:
     """Open a gateway in this process until the end of the context; without `works` the calls are left to other workers."""
     settings = settings or Settings()
-    problem = roles.unsupported(settings)
+    problem = starting.unsupported(settings)
     if problem is not None:
         raise OpeningError(problem)
     async with AsyncExitStack() as stack:
         if settings.redis_url is None:
             await _serve_redis(settings, stack)
         gateway = await stack.enter_async_context(open_gateway(settings, "sdk"))
+        try:
+            if works:
+                await roles.joined(gateway, asyncio.Event())
+            else:
+                await agree(gateway.shards)
+        except StateUnfit as error:
+            raise OpeningError(str(error)) from error
         if works:
-            await roles.joined(gateway, asyncio.Event())
             await stack.enter_async_context(roles.working(gateway))
         door = Door(gateway, caller)
         stack.push_async_callback(door.close)

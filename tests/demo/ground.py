@@ -18,7 +18,7 @@ from typing import Self
 from redis import Redis
 
 ROOT = Path(__file__).parents[2]
-READY_S = 30.0
+READY_S = 90.0
 STOP_S = 15.0
 
 

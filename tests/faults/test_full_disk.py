@@ -32,7 +32,7 @@ def test_a_redis_without_room_on_its_disk_loses_no_call_and_repeats_none(
     fsync: str, workers: Workers, server: Server, vendor: VendorProcess
 ) -> None:
     server.kill()
-    server.start(most_bytes=ROOM, fsync=fsync)
+    server.start(most_bytes=ROOM, appendfsync=fsync)
     vendor.script("messages.send", Behaviour(do=Kind.DELAY, seconds=0.1, forever=True))
     workers.environment.update({"SLUICE_REDIS_URL": server.url, "SLUICE_LEASE_GUARD": "10"})
     workers.start()

@@ -14,7 +14,7 @@ import aiohttp
 
 from connectors.auth.found import Waiting
 from connectors.auth.token_store import AccessToken
-from gateway import telemetry
+from gateway import logs
 from gateway.lanes.connect import connect
 from tests.credentials import Bench, bench, refreshing
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=13)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--die", choices=STEPS)
-    telemetry.configure("debug", pretty=False)
+    logs.configure("debug", pretty=False)
     asyncio.run(run(parser.parse_args()))
 
 

@@ -82,7 +82,10 @@ def assert_rejected(result: dict[str, Any], failure: Failure) -> None:
     assert (data["result"], data["http_status"], data["degraded"]) == (None, None, False)
     assert set(error) - {"errors"} == ERROR
     assert (error["class"], error["effect"], error["dead_letter"]) == (failure, "not_executed", None)
-    assert (error["retryable"], error["action"]) == (FACTS[failure].retryable, FACTS[failure].action)
+    assert (error["retryable"], error["action"]) == (
+        FACTS[failure].retryable,
+        FACTS[failure].action.replace("{tool}", data["tool"]),
+    )
     assert error["fingerprint"].startswith("v1:")
 
 

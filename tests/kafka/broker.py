@@ -3,6 +3,7 @@
 Needs Java 17 and Maven. Which registry the jars come from is Maven's own configuration.
 """
 
+import base64
 import contextlib
 import os
 import shutil
@@ -12,6 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from gateway.lifeline import bind_to
@@ -43,14 +48,14 @@ GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
 PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+node.id={node}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{secured}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{secured}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL
 log.dirs={data}
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={nodes}
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
@@ -62,6 +67,15 @@ group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
 num.partitions=4
 """
+
+SECURED = """\
+listener.name.secured.ssl.keystore.type=PEM
+listener.name.secured.ssl.keystore.location={folder}/keystore.pem
+listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
+listener.name.secured.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
+"""
+"""What is added for a listener that only lets one user in, over TLS."""
 
 LOGGING = """\
 status = error
@@ -97,8 +111,10 @@ def missing() -> str | None:
 
 
 def jars() -> Path:
-    """Return the directory of the jars; the first time they are fetched."""
+    """Return the directory of the jars; the first time they are fetched. Raises `KafkaMissing`."""
     done = _fetched()
+    if why := missing():
+        raise KafkaMissing(why)
     if not done.exists():
         _fetch(done.parent)
         done.touch()
@@ -117,8 +133,6 @@ def _java_version(java: str) -> int:
 
 
 def _fetch(folder: Path) -> None:
-    if why := missing():
-        raise KafkaMissing(why)
     wanted = "".join(
         f"<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
         for group, name, version in ARTIFACTS
@@ -154,21 +168,41 @@ def free_ports(count: int) -> list[int]:
         return [int(door.getsockname()[1]) for door in doors]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secured:
+    """Who is let in by the listener with TLS, and what that listener shows."""
+
+    user: str
+    password: str
+    keystore: bytes
+    """Certificate and private key, in PEM."""
+
+
 class KafkaBroker:
     """One node that is broker and controller; its ports and data stay the same over kills and restarts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, secured: Secured | None = None, node: int = 1) -> None:
         """`folder` is the node's own: configuration, data, log."""
         self.folder = folder
-        self.port, self._controller = free_ports(2)
+        self.node = node
+        self.port, self.controller, self.secured_port = free_ports(3)
+        self.peers: list[KafkaBroker] = [self]
+        """All nodes of its cluster, set before the first start."""
+        self.cluster = ""
+        """The cluster's name; empty: made at the first start."""
+        self._secured = secured
         self._process: subprocess.Popen[bytes] | None = None
         self.started_in_s = 0.0
         """How long the last start took."""
 
     @property
     def servers(self) -> str:
-        """The bootstrap address."""
-        return f"127.0.0.1:{self.port}"
+        """The bootstrap addresses."""
+        return ",".join(f"127.0.0.1:{peer.port}" for peer in self.peers)
+
+    @cached_property
+    def _jars(self) -> Path:
+        return jars()
 
     @property
     def log(self) -> str:
@@ -189,13 +223,17 @@ class KafkaBroker:
 
     def start(self) -> None:
         """Start, and wait until it answers; raises `KafkaFailed`."""
+        self.launch()()
+
+    def launch(self) -> Callable[[], None]:
+        """Start; what is returned waits until it answers, and raises `KafkaFailed`."""
         began = time.monotonic()
         if not (self.folder / "server.properties").exists():
             self._format()
         before = self.log.count("Kafka Server started")
         with (self.folder / "log").open("ab") as log:
             command = self.command("kafka.Kafka", str(self.folder / "server.properties"))
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -203,12 +241,16 @@ class KafkaBroker:
                 stderr=log,
                 preexec_fn=bind_to(os.getpid()),  # noqa: PLW1509 - it does nothing that a fork forbids
             )
-        while self.log.count("Kafka Server started") == before:
-            if self._process.poll() is not None or time.monotonic() - began > START_WITHIN_S:
-                self.kill()
-                raise KafkaFailed(self.log[-2000:])
-            time.sleep(0.05)
-        self.started_in_s = time.monotonic() - began
+
+        def wait() -> None:
+            while self.log.count("Kafka Server started") == before:
+                if process.poll() is not None or time.monotonic() - began > START_WITHIN_S:
+                    self.kill()
+                    raise KafkaFailed(self.log[-2000:])
+                time.sleep(0.05)
+            self.started_in_s = time.monotonic() - began
+
+        return wait
 
     def stop(self) -> None:
         """Stop gently; a node that does not is killed."""
@@ -241,7 +283,7 @@ class KafkaBroker:
     def command(self, program: str, *arguments: str) -> list[str]:
         """Return how one of Kafka's own programs is started."""
         settings = [f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"]
-        return ["java", *JVM, *settings, "-cp", f"{jars()}/*", program, *arguments]
+        return ["java", *JVM, *settings, "-cp", f"{self._jars}/*", program, *arguments]
 
     def run(self, program: str, *arguments: str, given: str = "", within_s: float = 60) -> str:
         """Run one of Kafka's own programs to its end and return what it printed."""
@@ -259,12 +301,47 @@ class KafkaBroker:
     def _format(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
-        text = PROPERTIES.format(port=self.port, controller=self._controller, data=self.folder / "data")
         draft = self.folder / "server.properties.new"
-        draft.write_text(text, encoding="utf-8")
-        name = self.run("kafka.tools.StorageTool", "random-uuid").strip()
-        self.run("kafka.tools.StorageTool", "format", "--standalone", "-t", name, "-c", str(draft))
+        draft.write_text(self._properties(), encoding="utf-8")
+        cluster = self.cluster or base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        login = [] if self._secured is None else ["--add-scram", self._scram(self._secured)]
+        self.run("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(draft), *login)
         draft.rename(self.folder / "server.properties")
+
+    def _properties(self) -> str:
+        text = PROPERTIES.format(
+            node=self.node,
+            nodes=len(self.peers),
+            voters=",".join(f"{peer.node}@127.0.0.1:{peer.controller}" for peer in self.peers),
+            port=self.port,
+            controller=self.controller,
+            secured=f",SECURED://localhost:{self.secured_port}" if self._secured is not None else "",
+            data=self.folder / "data",
+        )
+        if self._secured is None:
+            return text
+        (self.folder / "keystore.pem").write_bytes(self._secured.keystore)
+        return text + SECURED.format(folder=self.folder, user=self._secured.user, password=self._secured.password)
+
+    @staticmethod
+    def _scram(secured: Secured) -> str:
+        return f"SCRAM-SHA-512=[name={secured.user},password={secured.password}]"
+
+
+def several(folder: Path, count: int) -> list[KafkaBroker]:
+    """Make the nodes of one cluster, and start them; raises `KafkaFailed`."""
+    nodes = [KafkaBroker(folder / str(number), node=number) for number in range(1, count + 1)]
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    for node in nodes:
+        node.peers, node.cluster = nodes, cluster
+    try:
+        for wait in [node.launch() for node in nodes]:
+            wait()
+    except BaseException:
+        for node in nodes:
+            node.kill()
+        raise
+    return nodes
 
 
 def main() -> int:

@@ -39,6 +39,7 @@ def binary(number: int) -> tuple[bytes, Headers]:
     return b'{"tool":"crm.contacts.get","arguments":{"id":"c%d"},"session":"s1"}' % number, headers
 
 
+@pytest.mark.stand_in
 def test_binary_and_structured_events_are_read_and_what_cannot_be_read_is_a_letter(stage: Stage) -> None:
     stage.create()
     good, headers = binary(1)
@@ -69,6 +70,7 @@ def test_binary_and_structured_events_are_read_and_what_cannot_be_read_is_a_lett
     assert {result["data"]["request"]["id"] for result in results} == {"b1", "r0", "r1"}
 
 
+@pytest.mark.stand_in
 def test_an_event_that_kills_its_reader_is_dead_lettered_undecoded_and_the_others_go_on(stage: Stage) -> None:
     stage.create(partitions=1)
     stage.publish([*reads(0, 10), POISON, *reads(10, 10)])
@@ -87,6 +89,7 @@ def test_an_event_that_kills_its_reader_is_dead_lettered_undecoded_and_the_other
     assert 2 <= deaths <= 4
 
 
+@pytest.mark.stand_in
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_ends_in_the_middle_loses_nothing_and_doubles_nothing(
     stage: Stage, number: signal.Signals
@@ -111,6 +114,7 @@ def test_a_worker_that_ends_in_the_middle_loses_nothing_and_doubles_nothing(
         assert (worker.returncode, sums["completed"]) == (0, 200)
 
 
+@pytest.mark.stand_in
 def test_a_second_worker_that_joins_while_a_batch_is_under_way_doubles_nothing(stage: Stage) -> None:
     stage.create()
     stage.publish(sends(0, 200))
@@ -125,6 +129,7 @@ def test_a_second_worker_that_joins_while_a_batch_is_under_way_doubles_nothing(s
     assert stage.vendor.counts().repeated_refs == []
 
 
+@pytest.mark.stand_in
 def test_a_worker_that_stalled_while_others_took_its_partitions_counts_nothing_twice(stage: Stage) -> None:
     stage.create()
     worker = stage.workers.start()
@@ -203,6 +208,7 @@ def test_a_flooded_queue_pauses_reading_and_the_pause_survives_a_rebalance(stage
     assert (sums["completed"], sums["duplicates"]) == (50, 0)
 
 
+@pytest.mark.stand_in
 def test_a_header_name_that_the_client_itself_cannot_read_is_a_letter_and_nothing_around_it_is_lost(
     stage: Stage,
 ) -> None:

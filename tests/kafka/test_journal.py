@@ -26,6 +26,7 @@ def written(path: Path) -> tuple[int, int]:
     return ended, calls
 
 
+@pytest.mark.stand_in
 def test_the_journal_reads_the_topics_on_kafka_and_goes_on_after_a_kill(stage: Stage) -> None:
     stage.create()
     stage.workers.start()

@@ -51,6 +51,7 @@ def test_a_broker_that_hangs_is_waited_out_and_what_it_did_not_confirm_stays_in_
     assert stage.vendor.counts().repeated_refs == []
 
 
+@pytest.mark.stand_in
 def test_what_is_told_of_a_session_is_in_order_after_the_relay_was_killed(stage: Stage) -> None:
     stage.create()
     first = stage.workers.start()

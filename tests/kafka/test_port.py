@@ -15,12 +15,15 @@ from gateway.entrypoints.bus import choice as buses
 from gateway.flow.intake import Entry
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.queue import Lanes, Terms
+from gateway.lanes.spread.queue import AllLanes
+from gateway.lanes.spread.shards import Seat, Shards
 from gateway.settings import Settings
 from schemas.topics import GROUP, Shard, Topics
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.conftest import NUMBERS
+from tests.kafka.mock import MockBroker
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.stand_in, pytest.mark.timeout(300)]
 
 WITHIN_S = 30.0
 
@@ -77,6 +80,10 @@ class Ground:
         return True
 
 
+async def nothing_lost() -> None:
+    return
+
+
 @pytest.fixture(params=["redis", "kafka"])
 async def ground(
     request: pytest.FixtureRequest, redis: "Redis", redis_url: str, tmp_path: Path
@@ -86,17 +93,29 @@ async def ground(
     fleet = Fleet(redis, shard, "one", dead_after_s=1)
     await fleet.beat()
     terms = Terms(items=1, size_bytes=1, wait_s=0.01, most_bytes=1)
-    lanes = Lanes(redis, topics, shard=shard, terms=terms, plans=dict)
+    lanes = AllLanes([Lanes(redis, topics, shard=shard, terms=terms, plans=dict)])
+    shards = Shards([Seat(shard=shard, topics=topics, redis=redis, listener=redis)])
 
     def around(inbox: Any, **more: Any) -> buses.Around:
         settings = Settings(redis_url=redis_url, data=tmp_path, topic_prefix=topics.prefix, bus_session=3, **more)
-        return buses.Around(settings=settings, topics=topics, redis=redis, lanes=lanes, fleet=fleet, intake=inbox)
+        return buses.Around(
+            settings=settings,
+            topics=topics,
+            shards=shards,
+            lanes=lanes,
+            fleet=fleet,
+            intake=inbox,
+            epochs=[str],
+            forgot=nothing_lost,
+        )
 
     if request.param == "redis":
         inbox = Inbox(lambda ids: redis.xack(stream, GROUP, *ids))
         yield Ground(lambda: buses.bus_of(around(inbox)), inbox, lambda word: redis.xadd(stream, {"data": word}))
         return
     broker: KafkaBroker = request.getfixturevalue("broker")
+    if isinstance(broker, MockBroker):
+        await asyncio.to_thread(broker.touch, [topics.calls, *topics.outgoing])
 
     async def nothing(_: list[str]) -> None:
         return

@@ -20,7 +20,8 @@ from gateway.lanes.outbox import Outbox, Wires
 from schemas.topics import Shard, Topics
 from tests.kafka.broker import KafkaBroker
 from tests.kafka.conftest import NUMBERS
-from tests.kafka.stage import Stage, records
+from tests.kafka.mock import MockBroker
+from tests.kafka.stage import Stage, plain, records
 from tests.kafka.test_intake import sends, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -46,9 +47,9 @@ class Post:
 
         async def measure() -> int:
             self.made += 1
-            return await ensure([self.broker.servers], wanted)
+            return await ensure(plain(self.broker.servers), wanted)
 
-        return Producer([self.broker.servers], name="test", within_s=within_s, measure=measure)
+        return Producer(plain(self.broker.servers), name="test", within_s=within_s, measure=measure)
 
     async def put(self, *numbers: int) -> None:
         for number in numbers:
@@ -65,7 +66,10 @@ class Post:
 @pytest.fixture
 async def post(redis: "Redis", redis_url: str, broker: KafkaBroker) -> AsyncIterator[Post]:
     async with connect(redis_url, timeout_s=None) as listener:
-        yield Post(redis, listener, broker)
+        made = Post(redis, listener, broker)
+        if isinstance(broker, MockBroker):
+            await asyncio.to_thread(broker.touch, [made.topics.results])
+        yield made
 
 
 async def test_what_the_broker_has_not_confirmed_stays_and_a_producer_that_hangs_is_replaced(post: Post) -> None:
@@ -93,6 +97,7 @@ async def test_what_the_broker_has_not_confirmed_stays_and_a_producer_that_hangs
     assert {event["id"] for event in told} == {"e1", "e2", "e3", "e4"}
 
 
+@pytest.mark.stand_in
 @pytest.mark.parametrize("error", [ProducerFenced, OutOfOrderSequenceNumber])
 async def test_a_producer_that_was_fenced_is_replaced(
     post: Post, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
@@ -117,6 +122,7 @@ async def test_a_producer_that_was_fenced_is_replaced(
     await producer.close()
 
 
+@pytest.mark.stand_in
 async def test_one_process_sends_at_a_time_and_the_place_is_moved_by_nobody_else(post: Post) -> None:
     await Fleet(post.redis, post.shard, "one", dead_after_s=60).beat()
     first, second = post.outbox("one"), post.outbox("two")
@@ -154,12 +160,13 @@ async def test_an_event_that_is_too_large_for_its_topic_does_not_hold_up_those_b
 
 async def test_topics_are_created_once_and_one_that_cannot_be_is_told(post: Post) -> None:
     wanted = Wanted(names=post.topics.outgoing, partitions=2)
-    largest = await asyncio.gather(*(ensure([post.broker.servers], wanted) for _ in range(3)))
+    largest = await asyncio.gather(*(ensure(plain(post.broker.servers), wanted) for _ in range(3)))
     assert set(largest) == {8 << 20}
     with pytest.raises(Unfit, match="could not be created: InvalidTopicError"):
-        await ensure([post.broker.servers], Wanted(names=["not a name"], partitions=1))
+        await ensure(plain(post.broker.servers), Wanted(names=["not a name"], partitions=1))
 
 
+@pytest.mark.stand_in
 async def test_messages_of_one_key_arrive_in_order(post: Post) -> None:
     producer = post.producer()
     topic = post.topics.results

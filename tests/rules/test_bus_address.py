@@ -17,6 +17,7 @@ def test_anything_but_kafka_is_a_redis(url: str | None) -> None:
         ("kafka://a", ["a:9092"]),
         ("kafka://a:1,b:2/", ["a:1", "b:2"]),
         ("kafka://[::1]:9", ["[::1]:9"]),
+        ("kafka+ssl://a,b:1", ["a:9092", "b:1"]),
     ],
 )
 def test_servers_are_read(url: str, servers: list[str]) -> None:

@@ -2,12 +2,14 @@
 
 import json
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas import codec
 from schemas.codec import MAX_DEPTH, Undecodable, canonical, decode, depth, encode, pointed, sha256
 from schemas.failure import Failure
 
@@ -142,3 +144,25 @@ def test_a_value_of_the_wrong_shape_is_pointed_at(value: object, pointer: str, w
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert(value, Order)
     assert pointed(caught.value) == (pointer, words)
+
+
+@law
+@given(value=values)
+@pytest.mark.parametrize("piece", [3, 65_536])
+def test_containers_are_counted_without_those_in_strings(value: object, piece: int) -> None:
+    def count(one: object) -> int:
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        return isinstance(one, dict | list) + sum(map(count, inner))
+
+    with mock.patch.object(codec, "_PIECE", piece):
+        assert codec.containers(encode(value)) == count(value)
+
+
+def test_a_text_of_too_many_containers_is_refused_before_it_is_parsed() -> None:
+    few = b"[" + b"[]," * (codec.MAX_CONTAINERS - 1) + b"1]"
+    assert len(decode(few, max_bytes=len(few))) == codec.MAX_CONTAINERS
+    many = b"[" + b"[]," * codec.MAX_CONTAINERS + b"1]"
+    with pytest.raises(Undecodable, match="lists and objects"):
+        decode(many, max_bytes=len(many))
+    said = "[" * codec.MAX_CONTAINERS * 2
+    assert decode(encode(said), max_bytes=1 << 20) == said

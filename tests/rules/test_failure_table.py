@@ -77,7 +77,7 @@ def test_only_the_vendors_faults_trip_the_breaker_and_asking_us_to_wait_is_none(
 
 def test_every_failure_says_what_to_do_next() -> None:
     for failure, facts in FACTS.items():
-        assert set(re.findall(r"\{.*?\}", facts.action)) <= {"{letter}"}, failure
+        assert set(re.findall(r"\{.*?\}", facts.action)) <= {"{letter}", "{tool}"}, failure
         assert facts.action[0].isupper(), failure
         assert len(facts.action) > 20, failure
 

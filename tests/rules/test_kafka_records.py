@@ -28,6 +28,7 @@ class Record:
     headers: Headers
     partition: int = 3
     offset: int = 42
+    timestamp: int = 0
 
 
 def test_a_binary_event_reads_like_a_structured_one() -> None:

@@ -304,3 +304,11 @@ def test_any_bytes_can_be_read(raw: bytes) -> None:
 def test_a_missing_place_and_an_unreadable_one_are_problems(tmp_path: Path) -> None:
     (told,) = load([tmp_path / "nowhere"], {}).errors
     assert str(told) == f"{tmp_path / 'nowhere'}:1:1: there is no such file or directory"
+
+
+def test_a_limit_that_nothing_takes_is_told_since_it_limits_nothing(tmp_path: Path) -> None:
+    text = SOUND.replace("core: {rate: 10/s}", "core: {rate: 10/s}, daily: {rate: 9/d}")
+    assert text != SOUND
+    (told,) = warnings(tmp_path, text)
+    assert "daily: no operation takes this limit" in told
+    assert warnings(tmp_path, text + "    limits: {core: 1, daily: 1}\n") == []

@@ -6,10 +6,11 @@ from connectors.catalog import Agent, Catalog, Operator
 from connectors.secret import Secret
 from gateway.entrypoints.api.auth import Caller, identify
 from gateway.entrypoints.api.problems import STATUS, Kind, ProblemError, headers, plain, refused
-from gateway.entrypoints.api.reading import preferred_wait
+from gateway.entrypoints.api.reading import preferred_wait, read
 from schemas.codec import encode
 from schemas.effect import Effect
 from schemas.failure import Failure
+from schemas.tool_call import ToolCallData
 
 AGENT = Agent(name="research-7", key=Secret("agent-key"), allow=("crm.*",))
 VIEWER = Operator(name="day-shift", key=Secret("viewer-key"), roles=("viewer",))
@@ -27,6 +28,35 @@ def test_every_failure_has_a_complete_problem(failure: Failure) -> None:
     assert problem.action
     assert "{" not in problem.action
     assert problem.fingerprint.startswith("v1:")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_other_problem_names_a_next_step_too(kind: Kind) -> None:
+    assert plain(kind, "something").action
+    assert plain(kind, "something", action="sluice calls ls").action == "sluice calls ls"
+
+
+def test_the_tool_stands_in_the_command_that_shows_its_input() -> None:
+    told = refused(Failure.INGEST_ARGUMENTS, "no", tool="crm.contacts.create").action
+    assert told.endswith("sluice connectors explain crm.contacts.create")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"tool": "a.b", "arguments": {}, "conection": "x"}, "did you mean `connection`?"),
+        ({"tool": "a.b", "arguments": {}, "zzz": 1}, "there are tool, arguments"),
+    ],
+)
+def test_an_unknown_field_is_answered_with_the_one_that_was_meant_or_all_there_are(
+    given: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ProblemError) as raised:
+        read(encode(given), 1000, ToolCallData)
+    problem = raised.value.problem
+    assert told in problem.detail
+    assert told in problem.errors[0].message
+    assert "new key" not in problem.action
 
 
 @pytest.mark.parametrize(

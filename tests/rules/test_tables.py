@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.entrypoints.cli.output import widths
+from gateway.entrypoints.cli.output import too_many, widths
 from gateway.policy.timeline import sentence
 
 ID = "01JCW3H5N0000000000000000A"
@@ -35,6 +35,33 @@ def test_what_is_ruled_leaves_room_for_the_rest(table: list[list[str]], most: in
     ruled = [width for width in found if width is not None]
     rest = [min(8, word) for word, width in zip(words, found, strict=True) if width is None]
     assert not ruled or sum(ruled) + sum(rest) + 2 * (len(columns) - 1) <= most
+
+
+LETTERS = {
+    "LETTER": ["LETTER", ID],
+    "STATUS": ["STATUS", "open"],
+    "TOOL": ["TOOL", "mail.messages.send"],
+    "ERROR": ["ERROR", "receive.reset"],
+    "EFFECT": ["EFFECT", "not_executed"],
+    "LAST": ["LAST", "2026-11-21 15:37:24Z"],
+}
+
+
+def test_what_matters_least_is_left_out_of_a_narrow_table_until_every_id_is_whole() -> None:
+    assert too_many(LETTERS, ("LAST", "STATUS"), 120) == []
+    assert too_many(LETTERS, ("LAST", "STATUS"), 90) == ["LAST"]
+    assert too_many(LETTERS, ("LAST", "STATUS"), 80) == ["LAST", "STATUS"]
+    left = {name: cells for name, cells in LETTERS.items() if name not in {"LAST", "STATUS"}}
+    assert (
+        None not in widths(list(left), [[cells[1] for cells in left.values()]], 80)
+        or sum(max(map(len, cells)) for cells in left.values()) + 6 <= 80
+    )
+
+
+def test_a_sentence_gives_way_before_a_column_does() -> None:
+    cells = {"CALL": [ID], "STATE": ["completed"], "TOLD": ["a sentence " * 9]}
+    assert too_many(cells, ("STATE",), 80) == []
+    assert too_many(cells, ("STATE",), 54) == ["STATE"]
 
 
 def test_a_timeline_says_who_decided_and_why() -> None:

@@ -2,19 +2,20 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from gateway import telemetry
+from gateway import logs, telemetry
 from gateway.entrypoints.cli.arguments import parse, whole
 from gateway.entrypoints.cli.events import event_of
-from gateway.ports.load import Closing, Gauges, Load
+from gateway.ports.load import Closing, Gauges, Load, Waits
 from schemas import cloudevent
 from schemas.lifecycle import HoldReason
 
-HIDDEN = telemetry.HIDDEN
+HIDDEN = logs.HIDDEN
 SCHEMA = {
     "properties": {
         "name": {"type": "string"},
@@ -45,7 +46,7 @@ SCHEMA = {
     ],
 )
 def test_what_is_or_looks_like_a_secret_is_not_written(event: dict[str, object], clean: dict[str, object]) -> None:
-    assert telemetry.scrub(None, "info", event) == clean
+    assert logs.scrub(None, "info", event) == clean
 
 
 def test_a_log_line_is_json_with_time_and_level_and_library_lines_come_along(
@@ -53,7 +54,7 @@ def test_a_log_line_is_json_with_time_and_level_and_library_lines_come_along(
 ) -> None:
     before, level = logging.getLogger().handlers[:], logging.getLogger().level
     try:
-        telemetry.configure("info", pretty=False)
+        logs.configure("info", pretty=False)
         structlog.get_logger("ours").info("call.settled", call="01J", password="hunter2")
         logging.getLogger("library").warning("connected to %s", "redis://u:p@h")
         logging.getLogger("library").debug("not written")
@@ -73,7 +74,32 @@ COUNTED = (
     ("sluice_rate_limited_total", {"connector": "crm", "operation": "echo"}),
     ("sluice_refusals_total", {"class": "admission.queue_full"}),
     ("sluice_calls_total", {"connector": "crm", "operation": "echo", "outcome": "completed"}),
+    ("sluice_replays_total", {"result": "replayed_failed"}),
 )
+
+
+FIXED = {
+    "sluice_calls_total": {"connector", "operation", "outcome"},
+    "sluice_upstream_attempts_total": {"connector", "operation", "status_class"},
+    "sluice_upstream_duration_seconds": {"connector", "operation"},
+    "sluice_queue_wait_seconds": {"connector", "operation"},
+    "sluice_queue_depth": {"connector"},
+    "sluice_queue_oldest_age_seconds": {"connector"},
+    "sluice_runnable_backlog": {"connector"},
+    "sluice_rate_budget_remaining_ratio": {"connector", "limit"},
+    "sluice_breaker_state": {"connector", "origin", "state"},
+    "sluice_token_expiry_timestamp_seconds": {"connector", "connection"},
+    "sluice_token_refresh_total": {"connector", "result"},
+    "sluice_contract_violations_total": {"connector", "operation", "kind", "level"},
+    "sluice_dead_letters": {"status"},
+    "sluice_replays_total": {"result"},
+    "sluice_build_info": {"version", "python"},
+}
+"""What dashboards of others are built on."""
+
+
+def test_the_names_and_labels_that_dashboards_rest_on_stay() -> None:
+    assert {one.name: set(one.labels) for one in telemetry.NAMES if one.name in FIXED} == FIXED
 
 
 def counts() -> list[float]:
@@ -87,21 +113,28 @@ def test_a_scrape_shows_every_metric_of_the_table() -> None:
     telemetry.record_attempt("crm", "echo", status=None, duration_s=0.1)
     telemetry.record_end("crm", "echo", outcome="completed")
     telemetry.record_wait("crm", "echo", wait_s=0.1)
+    telemetry.record_end("crm", "echo", outcome="escalated", replay=True)
     telemetry.record_limited("crm", "echo")
     telemetry.record_refusal("admission.queue_full")
     load = Load(calls=2, call_bytes=70, memory_bytes=5000, memory_high_bytes=9000, flooded=True)
     closed = [Closing(key="@crm", reason=HoldReason.PAUSED, detail="x", until_us=None)]
     gauges = Gauges(load=load, calls={"crm": 2}, closed=closed, letters={"open": 3, "over": 4})
+    waits, budgets = {"crm": Waits(runnable=1, oldest_s=4.5)}, {("crm", "core"): 0.25}
+    gauges = replace(gauges, waits=waits, budgets=budgets, expiries={("crm", "main"): 1e9})
     text = telemetry.exposition({"received": 7, "live": 2}, gauges).decode()
     for metric in telemetry.NAMES:
         assert f"# TYPE {metric.name} " in text
     for sample in (
-        'sluice_queue_calls{connector="crm"} 2.0',
+        'sluice_queue_depth{connector="crm"} 2.0',
+        'sluice_queue_oldest_age_seconds{connector="crm"} 4.5',
+        'sluice_runnable_backlog{connector="crm"} 1.0',
+        'sluice_rate_budget_remaining_ratio{connector="crm",limit="core"} 0.25',
+        'sluice_token_expiry_timestamp_seconds{connection="main",connector="crm"} 1e+09',
         "sluice_queue_bytes 70.0",
         "sluice_queue_flooded 1.0",
         "sluice_redis_memory_bytes 5000.0",
-        'sluice_letters{status="open"} 3.0',
-        'sluice_letters{status="over"} 4.0',
+        'sluice_dead_letters{status="open"} 3.0',
+        'sluice_dead_letters{status="over"} 4.0',
         'sluice_gates_closed{reason="paused"} 1.0',
         'sluice_gates_closed{reason="rate_limit"} 0.0',
     ):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from gateway import roles
+from gateway import starting
 from gateway.alerting import target_of
 from gateway.policy import webhooks
 from gateway.policy.webhooks import Message, Target
@@ -112,12 +112,12 @@ def test_where_it_may_go(url: str, private: bool, fits: bool) -> None:  # noqa: 
 
 def test_no_role_starts_with_a_webhook_that_cannot_work_and_nothing_of_it_is_shown() -> None:
     bad = Settings(alert_webhook="https://h.example.com/path", alert_webhook_secret="whsec_zzz")
-    problem = roles.unsupported(bad)
+    problem = starting.unsupported(bad)
     assert problem is not None
     assert "whsec_zzz" not in problem
     assert target_of(bad) is None
     good = Settings(alert_webhook=TARGET.url, alert_webhook_secret=SECRET)
-    assert roles.unsupported(good) is None
+    assert starting.unsupported(good) is None
     assert target_of(good) == TARGET
     assert target_of(Settings()) is None
     shown = f"{good!r} {TARGET!r} {good.environment()}"

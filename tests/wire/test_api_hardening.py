@@ -126,7 +126,7 @@ async def test_what_ends_while_it_is_withdrawn_is_not_answered_as_withdrawn(
     seize = lanes.seize
 
     async def too_late(call: str) -> Any:
-        (claim,) = (await lanes.claim("w", 1, room=1, grace_us=5_000_000)).claims
+        (claim,) = (await lanes.home.claim("w", 1, room=1, grace_us=5_000_000)).claims
         await delivery.deliver(claim, idle.gateway.ambient.monotonic())
         return await seize(call)
 
@@ -156,7 +156,7 @@ async def _reaped(gateway: Served) -> tuple[Claim, ...]:
     leases = gateway.gateway.shard.key("leases")
     for call in await redis.zrange(leases, 0, -1):
         await redis.zadd(leases, {call: 1})
-    return await gateway.gateway.lanes.reap(most=10, lease_us=10_000_000, gap_us=1 << 50, hold_us=0)
+    return await gateway.gateway.lanes.home.reap(most=10, lease_us=10_000_000, gap_us=1 << 50, hold_us=0)
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(idle: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,10 +232,10 @@ async def test_a_signal_that_cannot_be_read_does_not_end_the_listening(
 ) -> None:
     monkeypatch.setattr(status, "LOOK_EVERY_S", 30.0)  # only a signal can end the wait below in time
     signals, channel = idle.gateway.signals, idle.gateway.shard.key("settled")
-    signals.agenda.clear()
+    signals.agendas[0].clear()
     await redis.publish(channel, b"\xff")
     async with asyncio.timeout(5):
-        await signals.agenda.sleep(10)  # it listens again
+        await signals.agendas[0].sleep(10)  # it listens again
     call = await waiting(idle)
     wait = asyncio.create_task(idle.gateway.status.wait(call, 20))
     await asyncio.sleep(0.05)

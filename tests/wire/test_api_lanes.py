@@ -273,7 +273,10 @@ async def test_monitoring_is_told_how_full_the_queue_is_and_what_is_closed(paced
     refused = await paced.http.post("/v1/calls", json={"tool": "crm.ecko", "arguments": {}})
     assert refused.status_code == 422
     held = await metrics(paced)
-    assert held['sluice_queue_calls{connector="crm"}'] == 3
+    assert held['sluice_queue_depth{connector="crm"}'] == 3
+    assert held['sluice_runnable_backlog{connector="crm"}'] == 0, "a pause holds them"
+    assert 0 < held['sluice_queue_oldest_age_seconds{connector="crm"}'] < 30
+    assert held['sluice_rate_budget_remaining_ratio{connector="crm",limit="core"}'] == 1
     assert held["sluice_queue_bytes"] > 3
     assert held["sluice_queue_flooded"] == 0
     assert held["sluice_redis_memory_bytes"] > 100_000
@@ -287,7 +290,7 @@ async def test_monitoring_is_told_how_full_the_queue_is_and_what_is_closed(paced
     after = await metrics(paced)
     assert after['sluice_queue_wait_seconds_count{connector="crm",operation="echo"}'] == waits + 3
     assert after['sluice_gates_closed{reason="paused"}'] == 0
-    assert 'sluice_queue_calls{connector="crm"}' not in after
+    assert 'sluice_queue_depth{connector="crm"}' not in after
     assert after["sluice_queue_bytes"] == 0
 
 

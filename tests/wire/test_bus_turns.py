@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.entrypoints.bus import on_redis as bus_module
+from gateway.entrypoints.bus.alone import Alone
 from gateway.entrypoints.bus.on_redis import Bus, Sweeper
 from gateway.flow.intake import Entry
 from gateway.lanes.fleet import Fleet
@@ -81,6 +82,7 @@ async def test_a_sweep_of_a_redis_that_was_emptied_finds_nothing(redis: "Redis")
     lanes = Lanes(redis, Topics(), shard=Shard(), terms=terms, plans=dict)
     fleet = Fleet(redis, Shard(), "one", dead_after_s=1)
     stage: Any = Inbox()
-    assert await Sweeper(lanes, redis, "tool-calls", fleet, most_alone=3).sweep(stage, dead_idle_ms=0) == 0
+    alone = Alone(redis, Shard(), most=3)
+    assert await Sweeper(lanes, redis, "tool-calls", fleet, alone).sweep(stage, dead_idle_ms=0) == 0
     await redis.xadd("tool-calls", {"data": "x"})
-    assert await Sweeper(lanes, redis, "tool-calls", fleet, most_alone=3).sweep(stage, dead_idle_ms=0) == 0
+    assert await Sweeper(lanes, redis, "tool-calls", fleet, alone).sweep(stage, dead_idle_ms=0) == 0

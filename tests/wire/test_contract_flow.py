@@ -292,7 +292,10 @@ async def test_a_finding_is_told_once_however_many_calls_and_processes_meet_it_a
     kinds = ["deprecated", "sunset", "text_as_number"]
     assert [sorted(one["kind"] for one in some) for some in (events, alerts, lines)] == [kinds] * 3
     assert all(one["sentence"] and "sluice contracts accept" in one["action"] for one in (*events, *alerts))
-    assert 'sluice_contract_findings_total{connector="crm",level="breaking",operation="contacts.get"}' in metrics
+    assert (
+        'sluice_contract_violations_total{connector="crm",kind="text_as_number",level="breaking",operation="contacts.get"}'
+        in metrics
+    )
     assert len(counted[0]) == len(kinds)
     told_of = json.dumps([events, alerts, lines], default=str) + repr(counted)
     assert CANARY not in told_of
@@ -365,7 +368,7 @@ async def test_a_storm_of_differences_is_told_in_bounds(
             vendor.script("contacts.get", Behaviour(do=Kind.STATUS, status=200, body=body))
             await read(gateway, number)
         findings = gateway.gateway.guarding.findings
-        findings._loud = 85
+        findings.home._loud = 85
         for number in range(10, 16):
             fields = {f"f_{chr(97 + number)}_{chr(97 + at)}": 1 for at in range(8)}
             vendor.script("contacts.get", Behaviour(do=Kind.STATUS, status=200, body={**fields, "id": "x"}))

@@ -117,7 +117,7 @@ async def test_with_a_journal_letters_are_found_in_it_and_what_became_of_them_is
 
 def index_of_topic(gateway: Served) -> LetterScan:
     parts = gateway.gateway
-    return LetterScan(parts.redis, parts.topics, LetterStates(parts.redis, parts.shard, parts.lanes))
+    return LetterScan(parts.redis, parts.topics, LetterStates(parts.redis, parts.shard, parts.lanes.home))
 
 
 class Deaf:
@@ -258,10 +258,18 @@ async def test_the_commands_resolve_and_discard(gateway: Served, vendor: VendorP
     first, second = [await letter(gateway, SEND, {"ref": name, "text": "hi"}) for name in "ab"]
     told = await sluice("dlq", "show", first)
     assert f"next: Find out whether it ran, then: sluice dlq resolve {first} --done | --not-done" in told.err
+    assert f"what was sent: sluice dlq show {first} --open" in told.err
+    nothing = await sluice("dlq", "replay", first, "--dry-run")
+    assert "There is nothing to replay" in nothing.err
+    assert "replays start" not in nothing.err
     ran = await sluice("dlq", "resolve", first, "--not-done", "--reason", "asked them")
     assert (ran.code, ran.data["status"], ran.data["effect"]) == (0, "open", "not_executed"), ran.err
     assert f"next: sluice dlq replay {first} --dry-run" in ran.err
-    done = await sluice("dlq", "resolve", second, "--done", "--reason", "seen")
+    shown = await sluice("dlq", "show", first, "-o", "table")
+    assert f"not_executed (by {WHO})" in shown.out
+    assert f"next: sluice dlq replay {first} --dry-run" in shown.err
+    done = await sluice("dlq", "resolve", second, "--done")  # as the letter itself says it
+    assert done.data["reason"] == "no reason was given"
     assert (done.data["status"], done.data["effect"], done.data["decided_by"]) == ("resolved", "executed", WHO)
     assert "its effect: executed" in done.err
     again = (await sluice("dlq", "show", second)).data

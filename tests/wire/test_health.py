@@ -191,5 +191,10 @@ async def test_the_commands_say_it_in_a_table_and_by_their_exit_code(
         assert (ran.code, ran.out.split()[0]) == (0, "WHAT")
         assert "ok:" in ran.err
         assert (await shell("health", "crm", "-o", "json")).data["status"] == "ok"
+        ran = await shell("connectors", "check", "crm", "-o", "table")
+        assert (ran.code, "crm/-" in ran.out, "ok:" in ran.err) == (0, True, True), ran.err
+        await gateway.http.post("/v1/breakers/open", json={"connector": "crm", "reason": "x"})
+        ran = await shell("connectors", "check", "-o", "json")
+        assert (ran.code, ran.data["status"]) == (5, "down"), ran.err
         assert (await shell("health", "nobody")).code == 3
         assert (await Shell(tmp_path, {"SLUICE_URL": NOWHERE})("health")).code == 5

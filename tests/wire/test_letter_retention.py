@@ -51,7 +51,7 @@ async def discarded(gateway: Served, *letters: str) -> None:
 def care_of(gateway: Served, *, keep_s: float = 0, wait_s: float = 3600) -> LetterCare:
     """Return the chore of another worker, with less patience."""
     parts = gateway.gateway
-    shelf = LetterShelf(parts.redis, parts.topics, parts.lanes, Terms(keep_s=keep_s, wait_s=wait_s))
+    shelf = LetterShelf(parts.redis, parts.topics, parts.lanes.home, Terms(keep_s=keep_s, wait_s=wait_s))
     journal = LetterIndex(parts.history.database)
 
     async def ask(letters: Any) -> set[str] | None:

@@ -1,6 +1,7 @@
 """Marks that a replica must hold, and a replica that takes over: the scripts on two real servers."""
 
 import asyncio
+import contextlib
 import itertools
 import tempfile
 import time
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError  # noqa: A004 - the client's own
 
 from gateway.lanes.connect import connect
 from gateway.lanes.fleet import Epoch
 from gateway.lanes.marks import Copies
+from gateway.lanes.offsets import Forgotten, Note, Offsets
 from gateway.lanes.queue import Lanes
 from gateway.ports import Claim, Mark
 from schemas.topics import GROUP, Shard, Topics
@@ -186,6 +189,50 @@ async def test_what_waited_when_a_replica_took_over_is_in_doubt_unless_each_mark
         await fresh.zadd("{s0}:leases", {claimed.id: 1})
         (heir,) = await lanes.reap(most=9, lease_us=1, gap_us=NEVER, hold_us=0)
         assert heir.run.marked > 0, "a mark that is absent proves nothing of a claim of before"
+
+
+async def test_what_the_bus_believes_is_not_noted_before_the_partition_was_read_again(
+    both: Pair, client: "Redis", tmp_path: Path
+) -> None:
+    names = Names(lanes_on(client), tmp_path)
+    await names.check()
+    offsets = Offsets(client, Shard(), lambda: names.epoch.name)
+    await offsets.note([Note(partition=0, committed=7), Note(partition=1, committed=3)])
+    await client.wait(1, 5000)
+    both.fail_over()
+    with contextlib.suppress(ConnectionError):  # the one that was open
+        await client.ping()
+    # The group's place may be further on than what this copy has: it would pass for stored.
+    stale = [Note(partition=0, committed=90)]
+    with pytest.raises(Forgotten, match="forgot"):
+        await offsets.note(stale)
+    await names.check()
+    with pytest.raises(Forgotten, match="behind"):
+        await offsets.note(stale)
+    kept = (await offsets.kept([0]))[0]
+    assert (kept.stored, kept.behind) == (7, True)
+    assert kept.loss is not None
+    assert kept.loss.covered
+    await offsets.note([Note(partition=0, loss=kept.loss.name, below=90)])
+    half = (await offsets.kept([0]))[0]
+    assert (half.behind, half.below) == (True, 90), "whoever goes on knows how far it had been read"
+    await offsets.note([Note(partition=0, loss=kept.loss.name, below=90, done=True)])
+    await offsets.note([Note(partition=0, committed=8)])
+    after = await offsets.kept([0, 1])
+    assert (after[0].stored, after[0].behind, after[0].below) == (8, False, 90)
+    assert (after[1].stored, after[1].behind) == (3, True)
+    with pytest.raises(Forgotten, match="behind"):
+        await offsets.note([Note(partition=0, committed=9), Note(partition=1, committed=90)])
+    assert (await offsets.kept([0]))[0].stored == 8, "all or nothing"
+
+
+async def test_a_first_start_has_lost_nothing(redis: "Redis", tmp_path: Path) -> None:
+    names = Names(lanes_on(redis), tmp_path)
+    await names.check()
+    offsets = Offsets(redis, Shard(), lambda: names.epoch.name)
+    await offsets.note([Note(partition=0, committed=7)])
+    kept = (await offsets.kept([0]))[0]
+    assert (kept.stored, kept.loss, kept.behind) == (7, None, False)
 
 
 async def test_a_server_that_refuses_writes_for_want_of_replicas_is_waited_for(redis: "Redis", tmp_path: Path) -> None:

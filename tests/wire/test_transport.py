@@ -261,3 +261,33 @@ async def test_many_exchanges_at_once_do_not_mix(engine: Engine) -> None:
         answers = await asyncio.gather(*(engine.send(get(url), POLICY) for url in urls))
     assert [is_answered(answer).body for answer in answers] == [b"/%d" % n for n in range(300)]
     assert time.monotonic() - began < 30
+
+
+async def test_a_hundred_thousand_members_are_not_unpacked_one_by_one(engine: Engine) -> None:
+    body = gzip.compress(b"") * 100_000
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with vendor(sends(head + body)) as upstream:
+        answer = is_answered(await engine.send(get(upstream.url), replace(POLICY, cap_wire_bytes=4 << 20)))
+    assert answer.truncated is Cut.ENCODING
+
+
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+
+
+async def test_a_few_answers_before_the_answer_are_passed_over(engine: Engine) -> None:
+    async with vendor(sends(EARLY * 20 + OK)) as upstream:
+        for _ in range(3):  # counted for each request of a connection
+            assert is_answered(await engine.send(get(upstream.url), POLICY)).status == 200
+        assert upstream.connections == 1
+
+
+async def test_answers_before_the_answer_without_end_are_garbage(engine: Engine) -> None:
+    async def floods(_: Vendor, __: bytes, writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            writer.write(EARLY * 1000)
+            await writer.drain()
+
+    async with vendor(floods) as upstream:
+        exchange = await engine.send(request(upstream.url), POLICY)
+    assert isinstance(exchange, Ambiguous)
+    assert exchange.fault is Fault.GARBAGE

@@ -63,7 +63,7 @@ async def test_a_lone_call_on_an_idle_system_is_claimed_within_two_milliseconds(
     took_us = []
     async with connect(redis_url, timeout_s=None) as listener:
         signals = Signals(listener, Shard(), wait_s=0.1)
-        listening, working = asyncio.create_task(signals.listen()), asyncio.create_task(work(signals.agenda))
+        listening, working = asyncio.create_task(signals.listen()), asyncio.create_task(work(signals.agendas[0]))
         await asyncio.sleep(0.2)
         for number in range(100):
             seconds, micros = await redis.time()

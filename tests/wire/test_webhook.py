@@ -47,7 +47,7 @@ async def sender(redis: "Redis", to: Target | None, name: str = "w", timeout_s: 
     books: Any = redis
     beat = SHARD.key(f"worker:{around.worker}")
     await books.set(beat, 1)
-    mail = Mail(places=Places(redis, SHARD, around.worker), send=engine.send, alerts=TOPICS.alerts, target=to)
+    mail = Mail(places=Places(redis, SHARD, around.worker), send=engine.send, alerts=[TOPICS.alerts], target=to)
     try:
         yield Webhook(mail, around, timeout_s=timeout_s, lease_s=2.0)
     finally:

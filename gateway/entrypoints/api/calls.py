@@ -91,8 +91,12 @@ async def cancel(request: Http, call_id: FromPath[str]) -> Response[Any]:
         message = f"call {call_id} is with a worker now and may have reached the vendor"
         raise ProblemError(plain(Kind.STARTED, message, action="Wait for its end, or try again if it is retried."))
     if view.data["state"] != CallState.CANCELLED:
-        raise ProblemError(plain(Kind.ENDED, f"call {call_id} has ended: {view.data['state']}"))
+        raise ProblemError(_ended(call_id, view.data["state"]))
     return _shown(call_id, view, {}, attempts=False)
+
+
+def _ended(call: str, state: str) -> Problem:
+    return plain(Kind.ENDED, f"call {call} has ended: {state}", action=f"Look at it: sluice calls show {call}")
 
 
 def _refusal(answer: Refuse, tool: str, caller: auth.Caller) -> Problem:
@@ -170,7 +174,7 @@ async def _own(request: Http, call: str, wait_s: float) -> Finale | CallStatus:
             raise ProblemError(plain(Kind.CROWDED, str(error), action="Look without waiting, or come back.")) from None
     if view is None or not caller.sees(agent):
         message = f"no call {call[:64]!r} is known here, or its answer is no longer kept"
-        raise ProblemError(plain(Kind.NOT_FOUND, message))
+        raise ProblemError(plain(Kind.NOT_FOUND, message, action="List the calls: sluice calls ls"))
     return view
 
 

@@ -1,6 +1,7 @@
 """What each resource may answer, for the OpenAPI document; examples are the design's own."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -144,4 +145,10 @@ LANE: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 503)
 DECIDED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 408, 409, 413, 503)
 STEERED: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 404, 408, 413, 503)
 PREFLIGHT: Mapping[int, ResponseSpec] = _says_no(400, 401, 403, 408, 413, 503)
+TOOLS: Mapping[int, ResponseSpec] = _says_no(401, 403)
+METRICS: Mapping[int, ResponseSpec] = _says_no(403)
+DOCUMENT: Mapping[int, ResponseSpec] = {
+    200: ResponseSpec(dict[str, Any], generate_examples=False, description="The document"),
+    **_says_no(403),
+}
 READY: Mapping[int, ResponseSpec] = _says_no(503)

@@ -12,6 +12,8 @@ from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.types import ControllerRouterHandler
 
 from gateway.entrypoints.api.alerts import ResolveAlertBody
+from gateway.entrypoints.api.approvals import DecisionBody
+from gateway.entrypoints.api.breakers import AutoBody, KeepBody
 from gateway.entrypoints.api.connections import AuthorizeBody, RedeemBody, SetBody
 from gateway.entrypoints.api.contracts import JudgeBody
 from gateway.entrypoints.api.dead_letters import FIELDS, MOST_PAGE, DiscardBody, ResolveBody
@@ -78,6 +80,9 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             JudgeBody,
             ResolveAlertBody,
             Plan,
+            DecisionBody,
+            KeepBody,
+            AutoBody,
             *LETTER_BODIES,
         ],
         ref_template="#/components/schemas/{name}",
@@ -103,7 +108,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         _parameter("tool", "query", {"type": "string"}, "Only this tool.")
     )
     steered = [*_connections(paths), *_contracts(paths), *_alerts(paths), *_planners(paths), *_letters(paths)]
-    lanes = [*_history(paths), *_lanes(paths), *steered]
+    lanes = [*_history(paths), *_lanes(paths), *_approvals(paths), *_breakers(paths), *steered]
     for operation in (publish, one["get"], one["delete"], paths["/v1/connectors"]["get"], *lanes):
         operation["security"] = [{"bearer": []}]
     return document
@@ -180,6 +185,26 @@ def _alerts(paths: dict[str, Any]) -> list[dict[str, Any]]:
     )
     resolve["requestBody"] = _body("ResolveAlertBody", {"reason": "their status page says so"})
     return [ls, paths["/v1/alerts/{alert}"]["get"], resolve]
+
+
+def _approvals(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what a decision takes, and return the operations on approvals."""
+    for verb in ("approve", "deny"):
+        body = _body("DecisionBody", {"reason": "asked the owner", "hash": "v1:1f2e3d4c5b6a"})
+        paths[f"/v1/approvals/{{call}}/{verb}"]["post"]["requestBody"] = body
+    return [one for path, methods in paths.items() if path.startswith("/v1/approvals") for one in methods.values()]
+
+
+def _breakers(paths: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add what the operations on breakers take, and return them."""
+    paths["/v1/breakers"]["get"].setdefault("parameters", []).append(
+        _parameter("connector", "query", {"type": "string"}, "Only those of this connector.")
+    )
+    word = {"connector": "crm", "reason": "their maintenance"}
+    for verb, schema in (("open", "KeepBody"), ("close", "KeepBody"), ("auto", "AutoBody")):
+        example = {**word, "for": "30m"} if schema == "KeepBody" else word
+        paths[f"/v1/breakers/{verb}"]["post"]["requestBody"] = _body(schema, example)
+    return [one for path, methods in paths.items() if path.startswith("/v1/breakers") for one in methods.values()]
 
 
 def _planners(paths: dict[str, Any]) -> list[dict[str, Any]]:

@@ -178,7 +178,9 @@ async def _must_see(request: Http, call: str) -> None:
     else:
         found = True
     if not found or not caller.sees(agent):
-        raise ProblemError(plain(Kind.NOT_FOUND, f"no call {call[:64]!r} is known here"))
+        raise ProblemError(
+            plain(Kind.NOT_FOUND, f"no call {call[:64]!r} is known here", action="List the calls: sluice calls ls")
+        )
 
 
 async def _journalled(parts: ApiParts, call: str) -> tuple[str | None, bool]:

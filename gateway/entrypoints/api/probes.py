@@ -37,7 +37,13 @@ async def readyz(request: Http) -> dict[str, Any]:
     }
 
 
-@get("/metrics", operation_id="metrics", summary="Prometheus metrics", media_type=MediaType.TEXT)
+@get(
+    "/metrics",
+    operation_id="metrics",
+    summary="Prometheus metrics",
+    media_type=MediaType.TEXT,
+    responses=described.METRICS,
+)
 async def metrics(request: Http) -> Response[bytes]:
     """Expose the metrics; the events by fate and the queue are read now, and left out while Redis is away."""
     try:
@@ -48,13 +54,24 @@ async def metrics(request: Http) -> Response[bytes]:
     return Response(telemetry.exposition(stats, gauges), headers={"Content-Type": telemetry.EXPOSITION_TYPE})
 
 
-@get("/asyncapi.json", operation_id="asyncapi", summary="The topics and events of the bus, as AsyncAPI 3.0")
+@get(
+    "/asyncapi.json",
+    operation_id="asyncapi",
+    summary="The topics and events of the bus, as AsyncAPI 3.0",
+    responses=described.DOCUMENT,
+)
 async def asyncapi(request: Http) -> Response[bytes]:
     """Return the document of the event door."""
     return Response(parts_of(request).asyncapi(), media_type=MediaType.JSON)
 
 
-@get("/v1/connectors", guards=[auth.known], operation_id="listTools", summary="The tools and what they take")
+@get(
+    "/v1/connectors",
+    guards=[auth.known],
+    operation_id="listTools",
+    summary="The tools and what they take",
+    responses=described.TOOLS,
+)
 async def connectors(request: Http) -> dict[str, Any]:
     """List the tools the caller may use; `?tool=` names one."""
     parts, caller, wanted = parts_of(request), auth.caller_of(request), request.query_params.get("tool")

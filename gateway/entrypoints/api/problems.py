@@ -83,6 +83,23 @@ class Kind(Enum):
         self.retryable = retryable
 
 
+_NEXT: Mapping[Kind, str] = MappingProxyType(
+    {
+        Kind.NOT_FOUND: "See /openapi.json.",
+        Kind.METHOD: "See /openapi.json.",
+        Kind.BAD_REQUEST: "Correct the request; what it may hold: /openapi.json",
+        Kind.STARTED: "Wait for its end.",
+        Kind.ENDED: "Nothing to do.",
+        Kind.FORGOTTEN: "Use a new key if it is meant to run again.",
+        Kind.DECIDED: "Look at it again.",
+        Kind.SLOW: "Send it again.",
+        Kind.CROWDED: "Come back later.",
+        Kind.NOT_READY: "Try again; then: sluice doctor",
+    }
+)
+"""The next step where nothing closer to the matter is known."""
+
+
 class FieldError(msgspec.Struct, frozen=True):
     """One place in the request and what is wrong there."""
 
@@ -131,7 +148,7 @@ def refused(failure: Failure, detail: str, *, tool: str = "", errors: Sequence[M
         retryable=facts.retryable,
         fingerprint=fingerprint(connector, operation, failure, None, detail),
         errors=[FieldError(_brief(_in_body(error["pointer"])), _brief(error["message"])) for error in errors],
-        action=_action(failure),
+        action=_action(failure, tool),
     )
 
 
@@ -155,7 +172,7 @@ def plain(
         retryable=kind.retryable,
         fingerprint=f"{VERSION}:{sha256(VERSION, kind.slug, template(detail))[:16]}",
         errors=[FieldError(_brief(error.pointer), _brief(error.message)) for error in errors],
-        action=action,
+        action=action or _NEXT[kind],
     )
 
 
@@ -172,12 +189,14 @@ def headers(problem: Problem) -> dict[str, str]:
             return {}
 
 
-def _action(failure: Failure) -> str:
+def _action(failure: Failure, tool: str) -> str:
     """Return the next step; where the bus keeps a letter to look at, the caller here still has what it sent."""
     action = FACTS[failure].action
     if failure is Failure.INTERNAL_BUG:
         return "Look into the gateway's log."
-    return action if "{letter}" not in action else "Correct the body and send it again."
+    if failure is Failure.INGEST_MALFORMED or "{letter}" in action:
+        return "Correct the body and send it again; what it may hold: /openapi.json"
+    return action.replace("{tool}", _brief(tool))
 
 
 def _in_body(pointer: str) -> str:

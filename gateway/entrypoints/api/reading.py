@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,9 +22,13 @@ BODY_WITHIN_S = 10.0
 MAX_WAIT_S = 60
 """Longest a request may stay open for a call's end."""
 
+MOST_NAME = 64
+"""Characters of a field's name that are compared with those there are."""
+
 MAX_KEY = 512
 """Characters of an idempotency key."""
 
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _PREFER_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
@@ -42,10 +47,11 @@ async def body_as(request: Request[Any, Any, Any], max_bytes: int, kind: type[T]
         raise ProblemError(plain(Kind.SLOW, message, action="Send it again, all at once.")) from None
     except InternalServerException:  # how the framework says that nobody is there to be answered any more
         raise ProblemError(plain(Kind.BAD_REQUEST, "the connection ended before the body did")) from None
-    return _read(raw, max_bytes, kind)
+    return read(raw, max_bytes, kind)
 
 
-def _read(raw: bytes, max_bytes: int, kind: type[T]) -> T:
+def read(raw: bytes, max_bytes: int, kind: type[T]) -> T:
+    """Return bytes as a struct, or raise a problem."""
     try:
         value = decode(raw, max_bytes=max_bytes)
         return msgspec.convert(value, kind)
@@ -53,8 +59,20 @@ def _read(raw: bytes, max_bytes: int, kind: type[T]) -> T:
         raise ProblemError(refused(verdict.failure, verdict.message)) from None
     except msgspec.ValidationError as error:
         pointer, message = pointed(error)
+        message = _meant(message, kind) if not pointer else message
         errors = [{"pointer": pointer, "message": message}]
-        raise ProblemError(refused(Failure.INGEST_MALFORMED, str(error), errors=errors)) from None
+        detail = message if not pointer else str(error)
+        raise ProblemError(refused(Failure.INGEST_MALFORMED, detail, errors=errors)) from None
+
+
+def _meant(message: str, kind: type[msgspec.Struct]) -> str:
+    """Add the name that was probably meant, or else all there are."""
+    found = _UNKNOWN.search(message)
+    if found is None:
+        return message
+    names = kind.__struct_encode_fields__
+    near = get_close_matches(found[1][:MOST_NAME], names, 1)
+    return f"{message}; did you mean `{near[0]}`?" if near else f"{message}; there are {', '.join(names)}"
 
 
 def key(header: str | None, data: ToolCallData) -> str | None:

@@ -1,8 +1,7 @@
 """Which bus: the one place where a scheme becomes parts."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-
-from redis.asyncio import Redis
 
 from gateway.entrypoints.bus.alone import Alone
 from gateway.entrypoints.bus.on_redis import Bus as Subscription
@@ -11,7 +10,9 @@ from gateway.entrypoints.bus.port import Bus
 from gateway.flow.intake import Intake
 from gateway.lanes.fleet import Fleet
 from gateway.lanes.offsets import Offsets
-from gateway.lanes.queue import Lanes
+from gateway.lanes.spread.above import AllOffsets
+from gateway.lanes.spread.queue import AllLanes
+from gateway.lanes.spread.shards import Shards
 from gateway.policy.bus_address import kafka_servers
 from gateway.settings import Settings
 from schemas.topics import GROUP, Topics
@@ -23,44 +24,63 @@ class Around:
 
     settings: Settings
     topics: Topics
-    redis: "Redis"
-    lanes: Lanes
+    shards: Shards
+    lanes: AllLanes
     fleet: Fleet
     intake: Intake
+    epochs: Sequence[Callable[[], str]]
+    """The name of the state this process works on, of each shard."""
+    forgot: Callable[[], Awaitable[None]]
+    """Asks for it again."""
 
 
 def bus_of(around: Around) -> Bus:
     """Build the subscription to `tool-calls`."""
-    servers = kafka_servers(around.settings.bus_url)
-    return _redis(around) if servers is None else _kafka(around, servers)
+    return _redis(around) if kafka_servers(around.settings.bus_url) is None else _kafka(around)
 
 
 def _redis(around: Around) -> Bus:
     settings, stream, fleet = around.settings, around.topics.calls, around.fleet
     url = settings.bus_url or settings.state_url
     bus = Subscription(url, stream, around.intake, consumer=fleet.worker, batch=settings.intake_batch)
-    sweeper = Sweeper(around.lanes, around.redis, stream, fleet, most_alone=settings.max_alone)
+    home = around.shards.home
+    alone = Alone(home.redis, home.shard, most=settings.max_alone)
+    sweeper = Sweeper(around.lanes, home.redis, stream, fleet, alone)
     return RedisBus(bus, sweeper, fleet, intake=around.intake, dead_idle_ms=int(settings.beat_every * 1000))
 
 
-def _kafka(around: Around, servers: list[str]) -> Bus:
+def _kafka(around: Around) -> Bus:
     from gateway.entrypoints.bus.on_kafka import KafkaBus, Parts, Terms  # noqa: PLC0415 - a Redis bus does not pay for it
+    from gateway.entrypoints.bus.rereading import Rereading  # noqa: PLC0415 - as above
+    from gateway.entrypoints.bus.rereading import Terms as LossTerms  # noqa: PLC0415 - as above
+    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - as above
     from gateway.kafka.topics import Wanted  # noqa: PLC0415
 
-    settings, topics, shard = around.settings, around.topics, around.lanes.shard
+    settings, topics, home = around.settings, around.topics, around.shards.home
+    cluster = cluster_of(settings)
+    assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+    wanted = Wanted(
+        names=(topics.calls, *topics.outgoing), partitions=settings.bus_partitions, copies=settings.kafka_copies
+    )
+    offsets = AllOffsets(
+        [Offsets(seat.redis, seat.shard, epoch) for seat, epoch in zip(around.shards.parts, around.epochs, strict=True)]
+    )
+    # With one shard the script that refuses sees the mark itself.
+    stored = offsets.stored if len(offsets.parts) > 1 else None
     terms = Terms(
-        servers=servers,
+        cluster=cluster,
         topic=topics.calls,
         group=topics.prefix + GROUP,
         consumer=around.fleet.worker,
         batch=settings.intake_batch,
         session_s=settings.bus_session,
         poll_within_s=settings.bus_poll_within,
-        wanted=Wanted(names=(topics.calls, *topics.outgoing), partitions=settings.bus_partitions),
+        wanted=wanted,
     )
     parts = Parts(
         intake=around.intake,
-        offsets=Offsets(around.redis, shard),
-        alone=Alone(around.redis, shard, most=settings.max_alone),
+        offsets=offsets,
+        rereading=Rereading(offsets, LossTerms(seconds=settings.kafka_reread, forgot=around.forgot)),
+        alone=Alone(home.redis, home.shard, most=settings.max_alone, stored=stored),
     )
     return KafkaBus(terms, parts)

@@ -22,10 +22,14 @@ from gateway.entrypoints.bus.polls import Polls
 from gateway.entrypoints.bus.port import BusAway, BusUnfit
 from gateway.entrypoints.bus.quiet import quiet
 from gateway.entrypoints.bus.records import entry_of
+from gateway.entrypoints.bus.rereading import Rereading, again
+from gateway.entrypoints.bus.security import security_of
 from gateway.flow.intake import Entry, Intake
-from gateway.kafka.topics import AWAY, REQUEST_MS, Unfit, Wanted, ensure
-from gateway.lanes.offsets import Note, Offsets
+from gateway.kafka.cluster import REQUEST_MS, Cluster
+from gateway.kafka.topics import AWAY, Unfit, Wanted, ensure
+from gateway.lanes.offsets import Forgotten, Kept, Note, Offsets
 from gateway.lanes.queue import PASSING
+from gateway.lanes.spread.above import AllOffsets
 
 log = structlog.get_logger()
 
@@ -52,7 +56,7 @@ BROKEN_S: Final = 5.0
 class Terms:
     """Where and how to read."""
 
-    servers: Sequence[str]
+    cluster: Cluster
     topic: str
     group: str
     consumer: str
@@ -70,8 +74,9 @@ class Parts:
     """What takes the records in."""
 
     intake: Intake
-    offsets: Offsets
+    offsets: Offsets | AllOffsets
     alone: Alone
+    rereading: Rereading
 
 
 async def _parse(records: Any) -> KafkaMessage:
@@ -95,14 +100,15 @@ class KafkaBus:
         self._letting_go = False
         self._turn = asyncio.Lock()  # two that start or stop the subscription at once would leave it half in both
         self._hand = asyncio.Lock()
-        self._known: dict[TopicPartition, int] = {}
-        """The partitions that were looked up, and up to which record each is taken in alone."""
+        self._known: dict[TopicPartition, Kept] = {}
+        """The partitions that were looked up: up to which record each is taken in alone, and what a lost state had taken in."""
         self._committed: dict[TopicPartition, int] = {}
         """What is told with the next note."""
         self._polls = Polls()
         self._connected = False
         self._broker = KafkaBroker(
-            list(terms.servers),
+            list(terms.cluster.servers),
+            security=security_of(terms.cluster),
             client_id=terms.consumer,
             request_timeout_ms=REQUEST_MS,
             consumer_only=True,
@@ -132,7 +138,7 @@ class KafkaBus:
     async def prepare(self) -> None:
         """Create or check the topics."""
         try:
-            await ensure(self._terms.servers, self._terms.wanted)
+            await ensure(self._terms.cluster, self._terms.wanted)
         except Unfit as error:
             raise BusUnfit(str(error)) from error
         except AWAY as error:
@@ -162,13 +168,32 @@ class KafkaBus:
             self._consumer.resume(*self._consumer.assignment())
 
     async def look_after(self) -> None:
-        """Replace a consumer that gave up, or that answers with nothing but errors."""
+        """Replace a consumer that gave up, or that answers with nothing but errors; read again what the state has lost."""
         async with self._turn:
-            if self._stopped or not self._gave_up():
+            if self._stopped:
                 return
-            await self._close()
-            if await self._open():
-                log.warning("bus.restarted", stream=self._terms.topic)
+            if self._gave_up():
+                await self._close()
+                if await self._open():
+                    log.warning("bus.restarted", stream=self._terms.topic)
+                return
+            if not self._hand.locked():  # otherwise the batch in hand finds out by itself
+                async with self._hand:
+                    await self._read_again()
+
+    async def _read_again(self) -> None:
+        """Where it does not come off, the next look does it."""
+        try:
+            back = await self._parts.rereading.look(self._consumer, self._polls)
+        except Forgotten:
+            await self._parts.rereading.find_out()
+            return
+        except (*AWAY, IllegalStateError) as error:
+            log.info("bus.not_read_again", error=type(error).__name__)
+            return
+        for place in back:
+            self._known.pop(place, None)
+            self._committed.pop(place, None)
 
     async def sweep(self) -> int:
         """Take in again what waits for the journal; what a dead reader has left the group hands out by itself."""
@@ -228,61 +253,83 @@ class KafkaBus:
             batch.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
         consumer = self._consumer
         async with self._hand:
+            # What was handed on before its partition was sent back comes again: its place is further on than what is stored.
+            batch = {
+                place: some for place, some in batch.items() if not self._polls.went_back(place, some[-1].offset + 1)
+            }
+            done, lost = {}, False
             try:
                 done = await self._stored(consumer, batch)
                 await self._commit(consumer, done)
+            except Forgotten as error:
+                log.warning("bus.state_lost", found=str(error))
+                lost = True
             except Exception as error:
                 if isinstance(error, (*PASSING, *AWAY)):
                     log.warning("bus.batch_again", error=type(error).__name__)
                 else:
                     log.exception("bus.batch_failed")
-                done = {}
-            for place, some in batch.items():
-                # The next commit would jump over what was not stored.
-                if done.get(place, 0) <= some[-1].offset:
-                    with contextlib.suppress(IllegalStateError, AttributeError):
-                        self._polls.back(consumer, place, max(done.get(place, 0), some[0].offset))
+            self._go_back(consumer, batch, done)
+            if lost:
+                await self._after_a_loss()
         if not done:
             await asyncio.sleep(AGAIN_S)
+
+    def _go_back(
+        self, consumer: Any, batch: Mapping[TopicPartition, list[Any]], done: Mapping[TopicPartition, int]
+    ) -> None:
+        """Read again what was not stored: the next commit would jump over it."""
+        for place, some in batch.items():
+            if done.get(place, 0) <= some[-1].offset:
+                with contextlib.suppress(IllegalStateError, AttributeError):
+                    self._polls.back(consumer, place, max(done.get(place, 0), some[0].offset))
+
+    async def _after_a_loss(self) -> None:
+        try:
+            await self._parts.rereading.find_out()
+            await self._read_again()
+        except PASSING as error:
+            log.warning("bus.batch_again", error=type(error).__name__)
 
     async def _stored(self, consumer: Any, batch: Mapping[TopicPartition, list[Any]]) -> dict[TopicPartition, int]:
         """Return the next record of each partition."""
         for place in batch.keys() - self._known.keys():
             self._known[place] = await self._looked_up(consumer, place, batch[place][0])
-        await self._parts.offsets.note([self._note(place, some) for place, some in batch.items()])
+        known = {place: self._known.get(place, Kept()) for place in batch}  # a rebalance in between forgets all of it
+        await self._parts.offsets.note([self._note(place, some, known[place]) for place, some in batch.items()])
         done: dict[TopicPartition, int] = {}
         together: list[Entry] = []
         for place, some in batch.items():
-            suspects = [one for one in some if one.offset <= self._known.get(place, -1)]
-            next_ = await self._alone(place, suspects)
-            if len(suspects) < len(some) and next_ > (suspects[-1].offset if suspects else -1):
-                together += [entry_of(one, place.topic) for one in some[len(suspects) :]]
-                next_ = some[-1].offset + 1
-            if next_:
-                done[place] = next_
+            entries = [again(entry_of(one, place.topic), one, known[place]) for one in some]
+            suspects = sum(one.offset <= known[place].in_hand for one in some)
+            taken = await self._alone(entries[:suspects])
+            if taken == suspects < len(some):
+                together += entries[suspects:]
+                taken = len(some)
+            if taken:
+                done[place] = some[taken - 1].offset + 1
         if together:
             waiting = set(await self._parts.intake.from_bus(together))
             await self._parts.offsets.put_aside({entry.id: entry.raw for entry in together if entry.id in waiting})
         return done
 
-    async def _alone(self, place: TopicPartition, suspects: Sequence[Any]) -> int:
-        """Take records in one by one, and return the next; a rebalance does not wait for all of them."""
-        next_ = 0
-        for record in suspects:
+    async def _alone(self, suspects: Sequence[Entry]) -> int:
+        """Take records in one by one, and return how many; a rebalance does not wait for all of them."""
+        taken = 0
+        for entry in suspects:
             if self._letting_go:
                 break
-            entry = entry_of(record, place.topic)
             if not await self._parts.alone.take(self._parts.intake, entry):
                 await self._parts.offsets.put_aside({entry.id: entry.raw})
-            next_ = record.offset + 1
-        return next_
+            taken += 1
+        return taken
 
-    def _note(self, place: TopicPartition, some: Sequence[Any]) -> Note:
-        last = max(some[-1].offset, self._known.get(place, -1))
+    def _note(self, place: TopicPartition, some: Sequence[Any], known: Kept) -> Note:
+        last = max(some[-1].offset, known.in_hand)
         committed = self._committed.pop(place, None)
         return Note(partition=place.partition, first=some[0].offset, last=last, committed=committed)
 
-    async def _looked_up(self, consumer: Any, place: TopicPartition, first: Any) -> int:
+    async def _looked_up(self, consumer: Any, place: TopicPartition, first: Any) -> Kept:
         """Find out what the reader before had in hand.
 
         A place is committed at once where there is none: from then on none means a topic that was made anew, or a group that was forgotten.
@@ -292,13 +339,13 @@ class KafkaBus:
         kept = (await self._parts.offsets.kept([place.partition]))[place.partition]
         if committed is not None:
             await self._parts.offsets.note([Note(partition=place.partition, committed=committed)])
-            return kept.in_hand
+            return kept
         if kept.noted_ms is not None and first.timestamp > kept.noted_ms:
             log.warning("bus.topic_anew", topic=place.topic, partition=place.partition)
             await self._parts.offsets.note([Note(partition=place.partition, first=0, last=0, anew=True)])
             kept = type(kept)()
         await self._commit(consumer, {place: first.offset})
-        return kept.in_hand
+        return kept
 
     async def _commit(self, consumer: Any, done: Mapping[TopicPartition, int]) -> None:
         """Commit for a moment; one that fails is dropped, because the marks speak for what is stored."""

@@ -6,8 +6,10 @@ each entry alone, so that one that kills its reader is found out.
 """
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
+import msgspec
 import structlog
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
@@ -19,7 +21,7 @@ from gateway.entrypoints.bus.alone import Alone
 from gateway.entrypoints.bus.quiet import quiet
 from gateway.flow.intake import Entry, Intake
 from gateway.lanes.fleet import Fleet
-from gateway.lanes.queue import PASSING, Lanes
+from gateway.lanes.queue import PASSING
 from schemas.topics import FIELD, GROUP
 
 log = structlog.get_logger()
@@ -33,11 +35,22 @@ FORGOTTEN_MS = 30_000
 _FIELD = FIELD.encode()
 
 
+def raw_of(fields: Mapping[bytes, bytes]) -> bytes:
+    """Return the event; of an entry that has it in no field, all fields, so that what was sent can be read in its letter."""
+    raw = fields.get(_FIELD)
+    if raw is not None or not fields:
+        return raw or b""
+    return msgspec.json.encode({_text(name): _text(value) for name, value in fields.items()})
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
+
+
 async def _parse(message: Any) -> RedisBatchStreamMessage:
     """Hand the batch on undecoded; it cannot fail, so no body can make a batch unreadable."""
     entries = [
-        (key.decode(), fields.get(_FIELD, b""))
-        for key, fields in zip(message["message_ids"], message["data"], strict=True)
+        (key.decode(), raw_of(fields)) for key, fields in zip(message["message_ids"], message["data"], strict=True)
     ]
     return RedisBatchStreamMessage(raw_message=message, body=entries, consumer=FAKE_CONSUMER, group=GROUP)
 
@@ -100,16 +113,23 @@ class Bus:
         await self._intake.from_bus([Entry(stream=self.stream, id=key, raw=raw) for key, raw in entries])
 
 
+class Retires(Protocol):
+    """What the sweeper needs of the lanes."""
+
+    async def retire(self, stream: str, consumer: str) -> bool:
+        """Forget a consumer of ours that holds nothing."""
+
+
 class Sweeper:
     """Takes in again what was left pending, one entry at a time."""
 
-    def __init__(self, lanes: Lanes, redis: "Redis", stream: str, fleet: Fleet, *, most_alone: int) -> None:
-        """An entry that was delivered alone `most_alone` times is poison."""
+    def __init__(self, lanes: Retires, redis: "Redis", stream: str, fleet: Fleet, alone: Alone) -> None:
+        """`alone` says which entries are poison."""
         self._lanes = lanes
         self._redis = redis
         self._stream = stream
         self._fleet = fleet
-        self._alone = Alone(redis, lanes.shard, most=most_alone)
+        self._alone = alone
 
     async def sweep(self, intake: Intake, *, dead_idle_ms: int) -> int:
         """Look once; entries of the dead must have rested `dead_idle_ms`. Returns how many entries were taken in."""
@@ -148,7 +168,7 @@ class Sweeper:
         if not claimed:
             return 0
         fields = cast("dict[bytes, bytes]", claimed[0][1]) or {}
-        await self._alone.take(intake, Entry(stream=self._stream, id=key.decode(), raw=fields.get(_FIELD, b"")))
+        await self._alone.take(intake, Entry(stream=self._stream, id=key.decode(), raw=raw_of(fields)))
         return 1
 
 

@@ -65,6 +65,10 @@ class Polls:
         consumer.seek(place, offset)
         self._reached[place] = offset
 
+    def went_back(self, place: TopicPartition, next_: int) -> bool:
+        """Tell whether the partition was sent back after records below `next_` were handed on: they come again."""
+        return self._reached.get(place, next_) != next_
+
     def failing_for(self) -> float:
         """Return for how many seconds there was nothing but errors."""
         return 0.0 if self._failing_s is None else asyncio.get_running_loop().time() - self._failing_s

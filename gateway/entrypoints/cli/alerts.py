@@ -18,7 +18,11 @@ COLUMNS = ("ALERT", "KIND", "STATE", "OPENED", "COUNT", "WHAT")
 
 def register(app: typer.Typer) -> None:
     """Add `alerts`."""
-    several = typer.Typer(help="Patterns that need a person: look at them, and end them.", no_args_is_help=True)
+    several = options.group(
+        "Patterns that need a person: look at them, and end them.",
+        "sluice alerts ls",
+        "sluice alerts show 01JCW3H5N0000000000000000A",
+    )
     several.command()(ls)
     several.command()(show)
     several.command()(resolve)
@@ -38,7 +42,9 @@ def ls(everything: All = False, output: options.Output = None) -> None:
     _, answer = client.ask("GET", f"/v1/alerts?state={'all' if everything else 'open'}")
     table = chosen(output) is Format.TABLE
     found = answer["alerts"]
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows(
+        [row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("OPENED", "COUNT", "STATE")
+    )
 
 
 def show(alert: Alert, output: options.Output = None) -> None:

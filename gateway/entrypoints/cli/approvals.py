@@ -24,7 +24,11 @@ WIDE = 60
 
 def register(app: typer.Typer) -> None:
     """Add `approvals`."""
-    several = typer.Typer(help="Approve or deny calls that wait for a person.", no_args_is_help=True)
+    several = options.group(
+        "Approve or deny calls that wait for a person.",
+        "sluice approvals ls",
+        "sluice approvals show 01JCW3H5N0000000000000000A",
+    )
     several.command()(ls)
     several.command()(show)
     several.command()(approve)
@@ -45,7 +49,9 @@ def ls(output: options.Output = None) -> None:
     _, answer = client.ask("GET", "/v1/approvals")
     table = chosen(output) is Format.TABLE
     found = answer["approvals"]
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows(
+        [row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("ON TIMEOUT", "AGENT", "UNTIL")
+    )
 
 
 def show(call: Call, output: options.Output = None) -> None:

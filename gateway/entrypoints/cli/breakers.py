@@ -20,7 +20,11 @@ COLUMNS = ("CONNECTOR", "ORIGIN", "STATE", "BY", "UNTIL", "FAILED", "REASON")
 
 def register(app: typer.Typer) -> None:
     """Add `breakers`."""
-    several = typer.Typer(help="Look at the breakers, and keep them open or closed.", no_args_is_help=True)
+    several = options.group(
+        "Look at the breakers, and keep them open or closed.",
+        "sluice breakers ls",
+        'sluice breakers open crm --reason "they migrate" --for 30m',
+    )
     several.command()(ls)
     several.command("open")(keep_open)
     several.command("close")(keep_closed)
@@ -113,7 +117,7 @@ def steer(
 def show(breakers: list[dict[str, Any]], output: Format | None) -> None:
     """Write breakers."""
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in breakers] if table else breakers, output, columns=COLUMNS)
+    show_rows([row(one) for one in breakers] if table else breakers, output, columns=COLUMNS, spare=("FAILED", "BY"))
 
 
 def row(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,11 @@ Deadline = Annotated[str | None, typer.Option("--deadline", metavar="TIME", help
 def register(app: typer.Typer) -> None:
     """Add `call` and `calls`."""
     app.command()(call)
-    several = typer.Typer(help="Look at calls and withdraw them.", no_args_is_help=True)
+    several = options.group(
+        "Look at calls and withdraw them.",
+        "sluice calls ls --since 30m --state failed",
+        "sluice calls show 01JCW3H5N0000000000000000A",
+    )
     history.register(several)
     several.command()(show)
     several.command()(cancel)

@@ -5,8 +5,8 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +18,15 @@ from dlq.keys import FILE as KEY_FILE
 from gateway import redis_programs
 from gateway.embedded_redis import SOCKET_PATH_BYTES
 from gateway.entrypoints.cli import client
+from gateway.entrypoints.cli.options import meant
 from gateway.journal import schema
 from gateway.journal.database import Away, Database, Misplaced, Missing
-from gateway.lanes.checkup import OLDEST, Facts, behind, checkup
+from gateway.lanes.checkup import OLDEST, UNANSWERED, Facts, behind, checkup
+from gateway.lanes.cluster import Cluster
+from gateway.policy import state_address
 from gateway.policy.bus_address import Misnamed, kafka_servers
 from gateway.policy.keeping_up import behind_since, standing
+from gateway.policy.state_address import ClusterAddress, Unreadable, node_url
 from gateway.settings import LOOPBACK, Settings
 from schemas.topics import GROUP, Topics, Unread
 
@@ -55,6 +59,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Run every examination."""
     return [
         *_machine(),
+        *_settings(os.environ),
         *_data(settings),
         *_keys(settings),
         *asyncio.run(_redis(settings)),
@@ -68,6 +73,16 @@ def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     good = sys.version_info >= (3, 11)
     yield Finding("python", "ok" if good else "fail", version, "" if good else "Use Python 3.11 or newer.")
+
+
+def _settings(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Find variables that nothing reads: whoever wrote one believes that it acts."""
+    known = {f"SLUICE_{name.upper()}" for name in Settings.model_fields} | {client.URL, client.KEY}
+    unread = sorted(name for name in environ if name.startswith("SLUICE_") and name not in known)
+    for name in unread:
+        yield Finding("settings", "warn", f"{name} is no setting{meant(name, known)}", f"Correct it, or: unset {name}")
+    if not unread:
+        yield Finding("settings", "ok", "every variable SLUICE_… is read")
 
 
 def _data(settings: Settings) -> Iterator[Finding]:
@@ -106,17 +121,24 @@ def _keys(settings: Settings) -> Iterator[Finding]:
 
 async def _redis(settings: Settings) -> list[Finding]:
     topics = Topics(settings.topic_prefix)
+    try:
+        address = state_address.cluster_of(settings.state_url)
+    except Unreadable as error:
+        return [Finding("redis", "fail", str(error), "Correct SLUICE_REDIS_URL.")]
+    return await (_alone(settings, topics) if address is None else _clustered(settings, address, topics))
+
+
+async def _alone(settings: Settings, topics: Topics) -> list[Finding]:
     facts = await checkup(settings.state_url, topics.calls)
     if isinstance(facts, str):
         return [await _unreachable(settings, facts)]
     findings = list(_server(facts, embedded=settings.redis_url is None))
     bus = facts
     try:
-        servers = kafka_servers(settings.bus_url)
+        if kafka_servers(settings.bus_url) is not None:
+            return [*findings, await _kafka(settings, topics)]
     except Misnamed as error:
-        return [*findings, Finding("bus", "fail", str(error), "Correct SLUICE_BUS_URL.")]
-    if servers is not None:
-        return [*findings, await _kafka(servers, topics)]
+        return [*findings, Finding("bus", "fail", str(error), "Correct the setting.")]
     if settings.bus_url is not None:
         there = await checkup(settings.bus_url, topics.calls)
         if isinstance(there, str):
@@ -125,11 +147,39 @@ async def _redis(settings: Settings) -> list[Finding]:
     return [*findings, *_group(bus, topics.calls)]
 
 
-async def _kafka(servers: list[str], topics: Topics) -> Finding:
-    from gateway.kafka.topics import AWAY, there  # noqa: PLC0415 - most have no Kafka
-
+async def _clustered(settings: Settings, address: ClusterAddress, topics: Topics) -> list[Finding]:
+    """Look at every node that has a part of the state; one that is not as it must be is enough to lose that part."""
     try:
-        missing = {topics.calls, *topics.outgoing} - await there(servers)
+        nodes = await Cluster(address).nodes()
+    except UNANSWERED as error:
+        return [Finding("redis", "fail", f"no cluster answers: {error}", "Start it, or correct SLUICE_REDIS_URL.")]
+    findings = []
+    for node in nodes:
+        facts = await checkup(node_url(address, node), topics.calls)
+        name = f"{node[0]}:{node[1]}"
+        if isinstance(facts, str):
+            findings.append(Finding("redis", "fail", f"{name} {facts}", "Start it, or let a replica take over."))
+        else:
+            findings += [replace(one, detail=f"{name}: {one.detail}") for one in _server(facts, embedded=False)]
+    try:
+        kafka = kafka_servers(settings.bus_url)
+    except Misnamed as error:
+        return [*findings, Finding("bus", "fail", str(error), "Correct SLUICE_BUS_URL.")]
+    if kafka is None:
+        return [*findings, Finding("bus", "fail", "a cluster is no bus", "Set SLUICE_BUS_URL=kafka://host:port.")]
+    return [*findings, await _kafka(settings, topics)]
+
+
+async def _kafka(settings: Settings, topics: Topics) -> Finding:
+    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - most have no Kafka
+    from gateway.kafka.topics import AWAY, Unfit, there  # noqa: PLC0415 - as above
+
+    cluster = cluster_of(settings)
+    assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+    try:
+        missing = {topics.calls, *topics.outgoing} - await there(cluster)
+    except Unfit as error:
+        return Finding("bus", "fail", str(error), "Correct the setting, or the broker.")
     except AWAY as error:
         return Finding(
             "bus", "fail", f"Kafka does not answer: {type(error).__name__}", "Start it, or correct SLUICE_BUS_URL."
@@ -137,7 +187,7 @@ async def _kafka(servers: list[str], topics: Topics) -> Finding:
     if missing:
         detail = f"topics are missing: {', '.join(sorted(missing))}"
         return Finding("bus", "warn", detail, "A worker creates them when it starts: sluice worker")
-    return Finding("bus", "ok", f"Kafka at {', '.join(servers)}, and every topic is there")
+    return Finding("bus", "ok", f"Kafka at {', '.join(cluster.servers)}, and every topic is there")
 
 
 async def _journal(settings: Settings) -> list[Finding]:

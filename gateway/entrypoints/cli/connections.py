@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from gateway.entrypoints.cli import options
+from gateway.entrypoints.cli import connections_add, options
 from gateway.entrypoints.cli.output import Exit, Format, chosen, say, show_one, show_rows, span, stop
 
 Connection = Annotated[str, typer.Argument(help="connector/name, as `ls` shows it.", metavar="CONNECTION")]
@@ -22,8 +22,11 @@ CHECK_S = 60.0
 
 def register(app: typer.Typer) -> None:
     """Add `connections`."""
-    several = typer.Typer(help="Look at credentials and renew them.", no_args_is_help=True)
+    several = options.group(
+        "Look at credentials and renew them.", "sluice connections ls", "sluice connections authorize crm/main"
+    )
     several.command()(ls)
+    several.command()(connections_add.add)
     several.command("set")(give)
     several.command()(authorize)
     several.command()(check)
@@ -44,7 +47,7 @@ def ls(output: options.Output = None) -> None:
     _, answer = client.ask("GET", "/v1/connections")
     found = answer["connections"]
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("AGE", "EXPIRES"))
 
 
 def give(connection: Connection, output: options.Output = None) -> None:

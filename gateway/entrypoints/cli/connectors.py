@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.entrypoints.cli import options
+from gateway.entrypoints.cli import options, planners
 from gateway.entrypoints.cli.output import Exit, Format, chosen, say, show_rows, stop
 
 if TYPE_CHECKING:  # the manifest models cost a quarter of a second, which `--help` does not have
@@ -19,9 +19,14 @@ Tool = Annotated[str, typer.Argument(help="connector.operation", metavar="TOOL")
 
 def register(app: typer.Typer) -> None:
     """Add `connectors`."""
-    several = typer.Typer(help="Look at the manifests, check and explain them.", no_args_is_help=True)
+    several = options.group(
+        "Look at the manifests, check and explain them.",
+        "sluice connectors lint",
+        "sluice connectors explain crm.contacts.create",
+    )
     several.command("ls")(ls)
     several.command()(lint)
+    several.command()(planners.check)
     several.command()(explain)
     several.command()(schema)
     app.add_typer(several, name="connectors")

@@ -25,7 +25,11 @@ FINDINGS = ("FINGERPRINT", "LEVEL", "STATE", "COUNT", "WHAT")
 
 def register(app: typer.Typer) -> None:
     """Add `contracts`."""
-    several = typer.Typer(help="Look at contracts and their findings, accept and reject.", no_args_is_help=True)
+    several = options.group(
+        "Look at contracts and their findings, accept and reject.",
+        "sluice contracts ls",
+        "sluice contracts show crm.contacts.create",
+    )
     for command in (ls, show, diff, accept, reject):
         several.command()(command)
     app.add_typer(several, name="contracts")
@@ -45,7 +49,12 @@ def ls(connector: Only = None, output: options.Output = None) -> None:
     _, answer = client.ask("GET", f"/v1/contracts{query}")
     found = answer["contracts"]
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows(
+        [row(one) for one in found] if table else found,
+        output,
+        columns=COLUMNS,
+        spare=("COMPATIBLE", "SEMANTIC", "ON BREAKING", "RISKY"),
+    )
 
 
 def show(tool: Tool, output: options.Output = None) -> None:
@@ -65,7 +74,7 @@ def show(tool: Tool, output: options.Output = None) -> None:
         return
     if answer["findings"]:
         typer.echo("")
-        show_rows([finding_row(one) for one in answer["findings"]], output, columns=FINDINGS)
+        show_rows([finding_row(one) for one in answer["findings"]], output, columns=FINDINGS, spare=("COUNT",))
     for one in answer["findings"]:
         if one["state"] == "open":
             say(f"{one['fingerprint']}: {one['action']}")

@@ -1,6 +1,7 @@
 """`sluice dlq`: what could not be finished, what is alike, and what is to be done about it. Through the API."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -33,7 +34,12 @@ PAGE = 200
 
 def register(app: typer.Typer) -> None:
     """Add `dlq`."""
-    several = typer.Typer(help="Dead letters: look, decide, replay.", no_args_is_help=True)
+    several = options.group(
+        "Dead letters: look, decide, replay.",
+        "sluice dlq groups",
+        "sluice dlq show 01JCW3H5N0000000000000000A --open",
+        "sluice dlq replay --group v1:9f2c51d0a7b3e846 --dry-run",
+    )
     for command in (ls, groups, show, resolve, discard, export):
         several.command()(command)
     dlq_replay.register(several)
@@ -68,7 +74,9 @@ def ls(
     )  # fmt: skip
     found = list(letters(wanted, limit))
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows(
+        [row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("AGENT", "LAST", "STATUS")
+    )
 
 
 def groups(
@@ -91,7 +99,9 @@ def groups(
     _, answer = client.ask("GET", f"/v1/dead-letters/groups?{urlencode(wanted)}")
     found = answer["groups"]
     table = chosen(output) is Format.TABLE
-    show_rows([group_row(one) for one in found] if table else found, output, columns=GROUPS)
+    show_rows(
+        [group_row(one) for one in found] if table else found, output, columns=GROUPS, spare=("LAST", "ALL", "MESSAGE")
+    )
     if found:
         say(f"  next: sluice dlq replay --group {found[0]['fingerprint']} --dry-run")
 
@@ -116,23 +126,32 @@ def show(
     _, answer = client.ask("GET", f"/v1/dead-letters/{quote(letter, safe='')}{query}")
     show_one(answer, output, table=brief(answer))
     if answer["status"] == "open":
-        say(f"  next: {answer['record']['failure']['action']}")
+        if answer["opened"] is None and answer["record"]["privacy"]["redacted_paths"]:
+            say(f"  what was sent: sluice dlq show {letter} --open")
+        say(f"  next: {_next(letter, answer)}")
+
+
+def _next(letter: str, answer: Mapping[str, Any]) -> str:
+    """Return the failure's own next step, or what follows when a person has said meanwhile that it did not run."""
+    if answer["decided_by"] is not None and answer["effect"] == "not_executed":
+        return f"sluice dlq replay {letter} --dry-run"
+    return str(answer["record"]["failure"]["action"])
 
 
 def resolve(
     letter: Letter,
-    reason: Because,
     done: Annotated[bool, typer.Option("--done/--not-done", help="It ran, or it did not.")],
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="How you know; kept.")] = None,
     output: options.Output = None,
 ) -> None:
-    """Say whether a call ran: done ends its letter, not done lets it be replayed.
+    """Say whether a call ran: done ends its letter, not done lets it be replayed. On a terminal it asks how you know.
 
     \b
     Examples:
       sluice dlq resolve 01JCW3H5N0000000000000000A --done --reason "it is in their list"
       sluice dlq resolve 01JCW3H5N0000000000000000A --not-done --reason "asked their support"
     """
-    answer = _decide(letter, "resolve", {"outcome": "done" if done else "not_done", "reason": reason}, output)
+    answer = _decide(letter, "resolve", {"outcome": "done" if done else "not_done", "reason": _known(reason)}, output)
     if answer["status"] == "open":
         say(f"  next: sluice dlq replay {letter} --dry-run")
 
@@ -232,22 +251,42 @@ def brief(answer: Mapping[str, Any]) -> dict[str, Any]:
         "call": identity["call"],
         "error": failure["class"],
         "message": failure["message"],
-        "effect": f"{answer['effect']} ({record['effect']['evidence']}, by {answer['decided_by'] or 'rule'})",
+        "effect": f"{answer['effect']} ({_told_by(answer)})",
         "http": upstream.get("http_status"),
         "attempts": record["attempts"]["total"],
         "last": failure["last_at"],
         "group": record["grouping"]["fingerprint"],
-        "replayed": f"{record['lifecycle']['generation']} times"
-        + (f", before: {record['lifecycle']['parent_id']}" if record["lifecycle"]["parent_id"] else ""),
+        "chain": _chain(record["lifecycle"]),
+        **({"replay": answer["replay"]} if answer["replay"] else {}),
     }
     findings = [finding["sentence"] for finding in failure["findings"]]
     sealed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in opened.items()}
     return {**facts, **({"findings": "\n".join(findings)} if findings else {}), **sealed}
 
 
+def _told_by(answer: Mapping[str, Any]) -> str:
+    """Return who told the effect and how it is known: a rule by its evidence, or a person with a reason."""
+    if answer["decided_by"] is None:
+        return f"{answer['record']['effect']['evidence']}, by rule"
+    return f"by {answer['decided_by']}" + (f": {answer['reason']}" if answer["reason"] else "")
+
+
+def _chain(lifecycle: Mapping[str, Any]) -> str:
+    """Return how many replays lie before a letter."""
+    count, parent = lifecycle["generation"], lifecycle["parent_id"]
+    return f"after {count} replays, the last of {parent}" if parent else "the first letter of its call"
+
+
 def when(stamped: str) -> str:
     """Return a time as a table shows it."""
     return f"{stamped[:10]} {stamped[11:19]}Z"
+
+
+def _known(reason: str | None) -> str:
+    """Return how a person knows: as given, else asked for, else, where nobody can be asked, that nothing was said."""
+    if reason is None and sys.stdin.isatty() and sys.stderr.isatty():
+        return str(typer.prompt("How do you know? (kept with the decision)", err=True))
+    return "no reason was given" if reason is None else reason
 
 
 def _decide(letter: str, verb: str, body: dict[str, Any], output: Format | None) -> dict[str, Any]:

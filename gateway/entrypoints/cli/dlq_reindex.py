@@ -46,6 +46,8 @@ def reindex(
     """
     from gateway.journal.database import Away, Misplaced  # noqa: PLC0415 - `--help` does not need it
     from gateway.lanes.checkup import UNANSWERED  # noqa: PLC0415
+    from gateway.lanes.spread.agreement import StateUnfit  # noqa: PLC0415
+    from gateway.policy.state_address import Unreadable  # noqa: PLC0415
 
     settings = options.settings(redis=redis, journal=journal, data=data)
     try:
@@ -54,6 +56,8 @@ def reindex(
         stop(Exit.USAGE, str(wrong))
     except Away as away:
         stop(Exit.PARTIAL, f"The journal went away: {away}", "sluice dlq reindex     (it goes on where it is not done)")
+    except (StateUnfit, Unreadable) as unfit:
+        stop(Exit.USAGE, str(unfit))
     except (*UNANSWERED, OSError) as error:
         stop(Exit.UNAVAILABLE, f"Redis does not answer: {error}", "sluice up     (or set SLUICE_REDIS_URL)")
     named = asdict(report)
@@ -64,13 +68,16 @@ def reindex(
 async def _run(settings: "Settings") -> tuple["Report", str | None]:
     """Rebuild; also returns why the journal was left out."""
     from gateway.flow.reindex import Reindex  # noqa: PLC0415 - `--help` does not need it
-    from gateway.lanes.connect import connect  # noqa: PLC0415
     from gateway.lanes.letter_topic import LetterTopic  # noqa: PLC0415
-    from schemas.topics import Shard, Topics  # noqa: PLC0415
+    from gateway.lanes.spread.agreement import agree  # noqa: PLC0415
+    from gateway.lanes.spread.letters import AllLetterTopics  # noqa: PLC0415
+    from gateway.lanes.spread.shards import reach  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connect(settings.state_url))
-        topic = LetterTopic(client, Topics(settings.topic_prefix), Shard(settings.topic_prefix))
+        shards = await stack.enter_async_context(reach(settings.state_url, settings.topic_prefix, settings.shards))
+        await agree(shards)
+        topics = {seat.shard: LetterTopic(seat.redis, seat.topics, seat.shard) for seat in shards.parts}
+        topic = AllLetterTopics(list(topics.values()), [topics[seat.shard] for seat in shards.writing])
         length = await topic.length()
         rows, without = await _journal(settings, stack)
         with _progress(length) as advance:

@@ -113,8 +113,8 @@ def _run(body: dict[str, Any], *, dry_run: bool, yes: bool, wait: bool, output: 
         show(plan, output)
         say(
             f"Nothing was called. To start it: sluice replays start {name}"
-            if dry_run
-            else "There is nothing to replay."
+            if plan["total"] > plan["excluded"]
+            else "There is nothing to replay; what each letter needs first stands beside `next`."
         )
         return
     if not yes:
@@ -179,13 +179,13 @@ def show(plan: dict[str, Any], output: Format | None) -> None:
     if chosen(output) is not Format.TABLE:
         show_one(plan, output)
         return
-    facts = {name: plan[name] for name in ("replay", "state", "by", "why", "total")}
+    facts = {name: plan[name] for name in ("replay", "state", "by", "why", "total") if plan[name] != ""}
     rows = {f"{one['letters']} × {one['action']}": _why(one) for one in plan["actions"]}
     changes = {f"{one['change']} {one['pointer'] or '(all)'}": _change(one) for one in plan["changes"]}
     lanes = {f"lane {one['lane']}": _lane(one) for one in plan["lanes"]}
     how = {
-        "canary": plan["canary"],
-        "share": plan["share"],
+        "canary": f"{plan['canary']} first and alone" if plan["canary"] else None,
+        "share": f"{plan['share']:g} of the pace of each lane",
         "estimate": span(plan["eta_s"]),
         "progress": progress(plan),
     } | ({"override": plan["override"]} if plan["override"] else {})

@@ -75,7 +75,12 @@ def ls(
     given |= {"confidence_from": _number(confidence_from), "confidence_below": _number(confidence_below)}
     calls, more = _pages({name: value for name, value in given.items() if value is not None}, most)
     table = chosen(output) is Format.TABLE
-    show_rows([row(call) for call in calls] if table else calls, output, columns=COLUMNS)
+    show_rows(
+        [row(call) for call in calls] if table else calls,
+        output,
+        columns=COLUMNS,
+        spare=("SESSION", "AGENT", "TRIES", "TIME"),
+    )
     if more:
         say(f"There are more calls than these {len(calls)}.\n  next: sluice calls ls --most {most * 10}")
 

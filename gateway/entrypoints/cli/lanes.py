@@ -23,7 +23,9 @@ COLUMNS = ("LANE", "WAITING", "LIVE", "OLDEST", "ETA", "HELD BY")
 
 def register(app: typer.Typer) -> None:
     """Add `lanes`."""
-    several = typer.Typer(help="Look at the lanes, pause and resume them.", no_args_is_help=True)
+    several = options.group(
+        "Look at the lanes, pause and resume them.", "sluice lanes ls", "sluice lanes show crm.contacts.create"
+    )
     several.command()(ls)
     several.command()(show)
     several.command()(pause)
@@ -44,7 +46,7 @@ def ls(connector: Connector = None, held: Held = None, most: Most = 100, output:
     lanes, more = _pages({name: value for name, value in given.items() if value is not None}, most)
     lanes.sort(key=lambda lane: -(lane["waiting"] or 0))
     table = chosen(output) is Format.TABLE
-    show_rows([row(lane) for lane in lanes] if table else lanes, output, columns=COLUMNS)
+    show_rows([row(lane) for lane in lanes] if table else lanes, output, columns=COLUMNS, spare=("LIVE", "OLDEST"))
     if more:
         say(f"There are more lanes than these {len(lanes)}.\n  next: sluice lanes ls --most {most * 10}")
 

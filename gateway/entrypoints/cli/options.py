@@ -1,5 +1,7 @@
 """Flags that several commands share, and how flags become settings."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +33,12 @@ _FIELDS = {"redis": "redis_url", "bus": "bus_url", "journal": "journal_url"}
 _FLAGS = {field: flag for flag, field in _FIELDS.items()}
 
 
+def group(what: str, *examples: str) -> typer.Typer:
+    """Return a command that has commands, with examples in its help."""
+    shown = "\n".join(f"  {one}" for one in examples)
+    return typer.Typer(help=f"{what}\n\n\b\nExamples:\n{shown}\n", no_args_is_help=True)
+
+
 def settings(**flags: object) -> "Settings":
     """Return the settings: file, then environment, then the flags that were given."""
     from pydantic import ValidationError  # noqa: PLC0415 - see above
@@ -42,10 +50,24 @@ def settings(**flags: object) -> "Settings":
     try:
         return Settings(**given)  # type: ignore[arg-type] # pydantic judges the values
     except ValidationError as wrong:
-        lines = [f"{_where(error['loc'], given)}: {error['msg']}" for error in wrong.errors(include_input=False)]
+        lines = [_line(error["type"], error["loc"], error["msg"], given) for error in wrong.errors(include_input=False)]
         stop(Exit.USAGE, "\n".join(lines))
     except (SettingsError, ValueError) as wrong:
         stop(Exit.USAGE, f"sluice.toml or SLUICE_…: {wrong}")
+
+
+def _line(kind: str, place: tuple[int | str, ...], words: str, given: dict[str, object]) -> str:
+    from gateway.settings import Settings  # noqa: PLC0415 - see above
+
+    if kind != "extra_forbidden":
+        return f"{_where(place, given)}: {words}"
+    return f"sluice.toml: there is no setting {place[0]!r}{meant(str(place[0]), Settings.model_fields)}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean …?` where one name is near."""
+    near = get_close_matches(name[:64], list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else "; see docs/settings.md"
 
 
 def _where(place: tuple[int | str, ...], given: dict[str, object]) -> str:

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from gateway.policy.visible import visible
+
 WIDE = 200
 """Columns of a table that goes into a file or a pipe."""
 
@@ -16,6 +18,9 @@ _GAP = 2
 
 _LEAST = 8
 """Characters that a column of a narrow table has at least, if it has so many."""
+
+_SENTENCE, _LONG_WORD = 16, 28
+"""Characters of a line that a column of sentences has at least; more for a long word in it, up to the second."""
 
 _SPANS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
@@ -42,7 +47,7 @@ class Format(StrEnum):
 
 def say(message: str) -> None:
     """Tell the person something; never data."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that speaks
+    print(visible(message), file=sys.stderr, flush=True)  # noqa: T201 - this is the one place that speaks
 
 
 def stop(code: Exit, message: str, next_step: str = "") -> NoReturn:
@@ -58,8 +63,10 @@ def chosen(wanted: Format | None) -> Format:
     return wanted or (Format.TABLE if sys.stdout.isatty() else Format.JSON)
 
 
-def show_rows(rows: Sequence[Mapping[str, Any]], wanted: Format | None, *, columns: Sequence[str]) -> None:
-    """Write a list; a table has `columns` only."""
+def show_rows(
+    rows: Sequence[Mapping[str, Any]], wanted: Format | None, *, columns: Sequence[str], spare: Sequence[str] = ()
+) -> None:
+    """Write a list; a table has `columns` only, and in a narrow terminal not those of `spare`, the first one goes first."""
     match chosen(wanted):
         case Format.JSON:
             _write(json.dumps(list(rows), indent=2, ensure_ascii=False))
@@ -67,7 +74,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]], wanted: Format | None, *, colum
             for row in rows:
                 _write(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
         case Format.TABLE:
-            _table(rows, columns)
+            _table(rows, columns, spare)
 
 
 def show_one(fields: Mapping[str, Any], wanted: Format | None, *, table: Mapping[str, Any] | None = None) -> None:
@@ -87,11 +94,11 @@ def cell(value: object) -> str:
         case None:
             return "-"
         case str():
-            return value
+            return visible(value)
         case bool():
             return "yes" if value else "no"
         case dict() | list():
-            return json.dumps(value, ensure_ascii=False)
+            return visible(json.dumps(value, ensure_ascii=False))
         case _:
             return str(value)
 
@@ -107,29 +114,48 @@ def span(seconds: float | None) -> str | None:
 
 
 def _write(text: str) -> None:
-    print(text)  # noqa: T201 - this is the one place that writes data
+    print(visible(text))  # noqa: T201 - this is the one place that writes data
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], spare: Sequence[str]) -> None:
     from rich.table import Table  # noqa: PLC0415 - only when a table is shown
     from rich.text import Text  # noqa: PLC0415
 
-    cells = [[cell(row.get(column)) for column in columns] for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold")
     console = _console()
-    for column, width in zip(columns, widths(columns, cells, console.width), strict=True):
+    cells = {column: [column, *(cell(row.get(column)) for row in rows)] for column in columns}
+    left_out = too_many(cells, spare, console.width)
+    columns = [column for column in columns if column not in left_out]
+    lines = [[cells[column][at] for column in columns] for at in range(1, len(rows) + 1)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, width in zip(columns, widths(columns, lines, console.width), strict=True):
         # What does not fit goes on below: half an id is worth nothing.
-        table.add_column(column, overflow="fold", width=width)
-    for row_cells in cells:
-        table.add_row(*(Text(one) for one in row_cells))
+        table.add_column(column.upper(), overflow="fold", width=width)
+    for line in lines:
+        table.add_row(*(Text(one) for one in line))
     console.print(table)
+    if left_out and rows:
+        say(f"  no room for {', '.join(left_out)}: -o json has all")
+
+
+def too_many(cells: Mapping[str, Sequence[str]], spare: Sequence[str], most: int) -> list[str]:
+    """Return what of `spare`, in its order, is left out so that the others fit."""
+    left_out: list[str] = []
+    for column in spare:
+        kept = [found for name, found in cells.items() if name not in left_out]
+        if sum(map(_least, kept)) + _GAP * (len(kept) - 1) <= most:
+            break
+        left_out.append(column)
+    return left_out
 
 
 def widths(columns: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> list[int | None]:
     """Keep columns of single words, such as ids, whole while there is room; None: the table shares out what is left."""
     by_column = list(zip(columns, *rows, strict=True))
     whole = [max(map(len, cells)) for cells in by_column]
-    words = [max(len(word) for one in cells for word in one.split() or [""]) for cells in by_column]
+    words = [
+        natural if _single_words(cells) else _longest_word(cells)
+        for cells, natural in zip(by_column, whole, strict=True)
+    ]
     if sum(whole) + _GAP * (len(columns) - 1) <= most:
         return [None] * len(columns)
     left = most - _GAP * (len(columns) - 1) - sum(min(word, _LEAST) for word in words)
@@ -142,13 +168,28 @@ def widths(columns: Sequence[str], rows: Sequence[Sequence[str]], most: int) -> 
     return found
 
 
+def _least(found: Sequence[str]) -> int:
+    """Return the width below which a column is no good: ids and names whole, sentences some words wide."""
+    natural = max(map(len, found))
+    return natural if _single_words(found) else min(natural, max(_SENTENCE, min(_longest_word(found), _LONG_WORD)))
+
+
+def _single_words(found: Sequence[str]) -> bool:
+    """Tell whether no cell has a space inside; one before is an indentation."""
+    return not any(" " in one.strip() for one in found)
+
+
+def _longest_word(found: Sequence[str]) -> int:
+    return max(len(word) for one in found for word in one.split() or [""])
+
+
 def _pairs(fields: Mapping[str, Any]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     table = Table.grid(padding=(0, 2))
     for name, value in fields.items():
-        table.add_row(Text(name, style="bold"), Text(cell(value)))
+        table.add_row(Text(visible(name), style="bold"), Text(cell(value)))
     _console().print(table)
 
 

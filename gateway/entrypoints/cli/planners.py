@@ -26,6 +26,7 @@ Every = Annotated[bool, typer.Option("--all", help="Also list the checks that pa
 
 CHECKS = ("STEP", "CHECK", "STATUS", "DETAIL", "NEXT")
 SIGNS = ("WHAT", "STATUS", "SEEN", "DETAIL", "NEXT")
+DOWN = "down"
 WAIT_S = 30.0
 """A refresh may be tested under way."""
 
@@ -49,17 +50,44 @@ def health(connector: Connector = None, every: Every = False, output: options.Ou
       sluice health crm --all
       sluice health -o json
     """
+    answer = _looked(connector)
+    if chosen(output) is not Format.TABLE:
+        show_one(answer, output)
+        return
+    show_rows(list(health_rows(answer, every=every)), output, columns=SIGNS, spare=("SEEN",))
+    say(f"{answer['status']}: {answer['sentence']}")
+    if answer["action"]:
+        say(f"  next: {answer['action']}")
+
+
+def check(connector: Connector = None, output: options.Output = None) -> None:
+    """Say whether connectors can be used now, each with all that was looked at; exit 5 when one cannot.
+
+    Looks as `sluice health` does: at what calls have shown, else a connector's probe is called, or its host dialled.
+
+    \b
+    Examples:
+      sluice connectors check
+      sluice connectors check crm -o json
+    """
+    answer = _looked(connector)
+    if chosen(output) is Format.TABLE:
+        show_rows(list(health_rows(answer, every=True)), output, columns=SIGNS, spare=("SEEN",))
+    else:
+        show_one(answer, output)
+    say(f"{answer['status']}: {answer['sentence']}")
+    if answer["action"]:
+        say(f"  next: {answer['action']}")
+    if answer["status"] == DOWN:
+        raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def _looked(connector: str | None) -> dict[str, Any]:
     from gateway.entrypoints.cli import client  # noqa: PLC0415 - `--help` does not need it
 
     query = f"?{urlencode({'connector': connector})}" if connector is not None else ""
     _, answer = client.ask("GET", f"/v1/health{query}", wait_s=WAIT_S)
-    if chosen(output) is not Format.TABLE:
-        show_one(answer, output)
-        return
-    show_rows(list(health_rows(answer, every=every)), output, columns=SIGNS)
-    say(f"{answer['status']}: {answer['sentence']}")
-    if answer["action"]:
-        say(f"  next: {answer['action']}")
+    return dict(answer)
 
 
 def preflight(
@@ -115,7 +143,7 @@ def told(answer: Mapping[str, Any]) -> str:
     takes = (
         "nobody can tell how long it takes" if eta is None else f"about {span(eta['p50'])}, perhaps {span(eta['p95'])}"
     )
-    return f"{words} {takes[:1].upper()}{takes[1:]}; told until {answer['valid_until'][11:19]}Z."
+    return f"{words} {takes[:1].upper()}{takes[1:]}; valid until {answer['valid_until'][11:19]}Z."
 
 
 def check_rows(answer: Mapping[str, Any], *, every: bool) -> Iterator[dict[str, Any]]:

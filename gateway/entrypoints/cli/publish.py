@@ -81,12 +81,15 @@ def publish(
 def _run(settings: "Settings", file: str, report: Report) -> Exception | None:
     """Publish; returns what made it stop early."""
     from gateway.lanes.checkup import UNANSWERED  # noqa: PLC0415 - `--help` does not need it
+    from gateway.policy.bus_address import Misnamed  # noqa: PLC0415
 
     with _opened(file) as (stream, size), _progress(size) as advance:
         try:
             asyncio.run(_publish(settings, stream, report, advance))
         except (*UNANSWERED, OSError) as error:
             return error
+        except Misnamed as error:
+            stop(Exit.USAGE, str(error))
     return None
 
 
@@ -102,19 +105,23 @@ async def _inlet(settings: "Settings") -> AsyncIterator[_Inlet]:
     from gateway.policy.bus_address import kafka_servers  # noqa: PLC0415
     from schemas.topics import Topics  # noqa: PLC0415
 
-    servers, topic = kafka_servers(settings.bus_url), Topics(settings.topic_prefix).calls
-    if servers is None:
+    topic = Topics(settings.topic_prefix).calls
+    if kafka_servers(settings.bus_url) is None:
         async with connect(settings.bus_url or settings.state_url) as redis:
             yield Inlet(redis, topic)
         return
+    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415
     from gateway.kafka.inlet import KafkaInlet  # noqa: PLC0415
-    from gateway.kafka.topics import AWAY, Wanted, ensure  # noqa: PLC0415
+    from gateway.kafka.topics import AWAY, Unfit, Wanted, ensure  # noqa: PLC0415
 
+    cluster = cluster_of(settings)
+    assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+    wanted = Wanted(names=[topic], partitions=settings.bus_partitions, copies=settings.kafka_copies)
     try:
-        await ensure(servers, Wanted(names=[topic], partitions=settings.bus_partitions))
-        async with KafkaInlet(servers, topic) as inlet:
+        await ensure(cluster, wanted)
+        async with KafkaInlet(cluster, topic) as inlet:
             yield inlet
-    except AWAY as error:
+    except (*AWAY, Unfit) as error:
         raise OSError(f"Kafka: {error}") from error
 
 

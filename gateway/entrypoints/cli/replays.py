@@ -19,7 +19,9 @@ WIDE = 40
 
 def register(app: typer.Typer) -> None:
     """Add `replays`."""
-    several = typer.Typer(help="Replays: look at them and steer them.", no_args_is_help=True)
+    several = options.group(
+        "Replays: look at them and steer them.", "sluice replays ls", "sluice replays show 01JCW3H5N0000000000000000B"
+    )
     for command in (ls, show, start, pause, resume, cancel):
         several.command()(command)
     app.add_typer(several, name="replays")
@@ -37,7 +39,7 @@ def ls(output: options.Output = None) -> None:
     _, answer = client.ask("GET", "/v1/replays")
     found = answer["replays"]
     table = chosen(output) is Format.TABLE
-    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS)
+    show_rows([row(one) for one in found] if table else found, output, columns=COLUMNS, spare=("BY",))
 
 
 def show(replay: Replay, opened: Opened = False, output: options.Output = None) -> None:

@@ -11,8 +11,9 @@
 -- KEYS[4] events       stream   lifecycle events
 -- ARGV[1] group        string   consumer group of the source; empty: another bus
 -- ARGV[2] items        msgpack  list of {id, lane, scope, print, body, event, timeout_us, deadline_us, limit, flow, weight, costs?, entry?,
---                               review?, takes?}; a call with a review waits for a person, and has no place in its lane yet; one that takes a
---                               letter replays it, which only one call can at a time, and only while its replay is running
+--                               review?, takes?, sent_us?}; a call with a review waits for a person, and has no place in its lane yet; one that takes a
+--                               letter replays it, which only one call can at a time, and only while its replay is running;
+--                               one with sent_us may have been sent since then, and this state has lost it
 -- ARGV[3] plans        msgpack  connector|operation -> what its calls take of which limits; kept where nothing is known yet
 -- ARGV[4] most_bytes   int      bytes the calls of a tenant may take together
 -- RETURN  list of {"admitted", id} | {"duplicate", id} | {"conflict", id} | {"full", waiting} | {"heavy", bytes} | {"flooded", 0} |
@@ -85,6 +86,7 @@ local function admit(item, tag)
     deadline_us = item.deadline_us, costs = item.costs,
   }
   if item.takes then run.first_us, run.effect = item.takes.first_us, item.takes.effect end
+  if item.sent_us then run.first_us, run.effect, run.doubtful = item.sent_us, 'unknown', true end
   if item.review then ask(item, run) end
   if item.takes then take(item.takes, item.id) end
   redis.call('SET', shard .. ':idem:' .. item.scope, item.id .. '|' .. item.print)

@@ -1,7 +1,7 @@
 -- epoch: hold the name of this state against the one that is remembered beside it; a state that was lost is given a name and a time.
 -- A copy that took over is another state: what had not reached it is lost. Also says whether marks need a replica from now on.
 -- Idempotent: a loss that was found is not found again.
--- KEYS[1] shard     tag     prefix of epoch, forgot, branch, doubt, replicated (strings)
+-- KEYS[1] shard     tag     prefix of epoch, forgot, branch, doubt, covered, replicated (strings)
 -- ARGV[1] expected  string  the name that is remembered, empty at a first start
 -- ARGV[2] fresh     string  the name for a state that has none
 -- ARGV[3] replicas  int     how many must hold a mark; -1: one, once this state has had one
@@ -20,7 +20,11 @@ end
 local function begin_anew()
   begin(fresh)
   redis.call('SET', shard .. ':forgot', now .. '|' .. fresh)
-  if redis.call('DEL', shard .. ':replicated') == 0 then redis.call('SET', shard .. ':doubt', now) end
+  if redis.call('DEL', shard .. ':replicated') == 1 then
+    redis.call('SET', shard .. ':covered', now .. '|' .. fresh)
+  else
+    redis.call('SET', shard .. ':doubt', now)
+  end
 end
 
 local function compare()

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -33,13 +34,14 @@ def asked(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    wanted = asked(arguments)
+    wanted, facts = asked(arguments), machine(dt.datetime.now(dt.UTC).date().isoformat())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended
     runs = list(played(wanted))
     broken = sum(bool(one.violations) for one in runs)
     operations, faults = sum(one.operations for one in runs), sum(one.faults.total() for one in runs)
     print(f"\n{len(runs)} runs, {operations:,} operations, {faults:,} faults, {broken} runs broke a promise")
     if not wanted.no_report:
-        report.publish(ROWS, runs, machine(dt.datetime.now(dt.UTC).date().isoformat()))
+        report.publish(ROWS, runs, facts)
         print(f"written: {report.DOCUMENT}")
     return 1 if broken else 0
 

@@ -61,8 +61,8 @@ class Recording:
     published_total: int
     """Entries that were published: duplicates and garbage too."""
     sums: Sums
-    unsure: int = 0
-    """Publications whose answer was lost: each may be there, and was made again."""
+    entries: int | None = None
+    """How many the bus itself has counted: one whose answer was lost was published again, and may be there twice."""
     pending: int = 0
     results: Sequence[Mapping[str, Any]] = ()
     """The data of each result; the same one told twice is here once."""

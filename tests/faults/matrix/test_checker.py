@@ -69,6 +69,8 @@ BROKEN: list[tuple[str, Recording, Oracle]] = [
     ("L", replace(WHOLE, sums=sums(received=3, duplicates=1)), BOOKS),
     ("L", replace(WHOLE, sums=sums(received=3, accepted=3, live=1)), BOOKS),
     ("L", replace(WHOLE, pending=1), BOOKS),
+    ("L", replace(WHOLE, entries=3), BOOKS),
+    ("L", replace(WHOLE, published_total=3), BOOKS),
     ("L", replace(WHOLE, results=WHOLE.results[:1]), BOOKS),
     ("L", replace(WHOLE, results=[*WHOLE.results, {**WHOLE.results[0], "call": "other"}]), BOOKS),
     ("L", replace(WHOLE, results=[*WHOLE.results, {**WHOLE.results[0], "state": "failed"}]), BOOKS),
