@@ -29,7 +29,7 @@ class Nemesis:
             "die": self._die,
             "vendor_stop": lambda _: self._vendor_stop(),
             "clock": self._clock,
-            "broker_kill": lambda _: self._broker_kill(),
+            "broker_kill": lambda _: stage.break_bus(),
             **{verb: partial(strike, stage) for verb, strike in GROUND.items()},
         }
 
@@ -54,8 +54,13 @@ class Nemesis:
             return _poison(proxy, toxic, fault)
         return self._verbs[fault.kind](fault)
 
+    @property
+    def mortals(self) -> list["subprocess.Popen[bytes]"]:
+        """The workers that may be killed."""
+        return self.stage.alive
+
     def _kill(self, count: int) -> Heal:
-        alive = self.stage.alive
+        alive = self.mortals
         for victim in self.stage.dice.sample(alive, min(count, len(alive))):
             victim.kill()
             victim.wait()
@@ -97,9 +102,6 @@ class Nemesis:
         ahead = self.stage.clock.with_suffix(".next")
         ahead.write_text(str(seconds))
         ahead.replace(self.stage.clock)
-
-    def _broker_kill(self) -> Heal:
-        raise NotImplementedError("a row on Kafka brings its own broker")
 
 
 def _poison(proxy: Proxy, toxic: str, fault: Fault) -> Heal:

@@ -1,11 +1,29 @@
 """All rows of the matrix, in order. Whoever writes rows adds their module here."""
 
-from tests.faults.matrix import rows_events, rows_redis, rows_workers
+from tests.faults.matrix import (
+    rows_contracts,
+    rows_events,
+    rows_hostile,
+    rows_kafka,
+    rows_people,
+    rows_redis,
+    rows_replay,
+    rows_workers,
+)
 from tests.faults.matrix.scenario import NotRun, Scenario
 
 LAST = 48
 
-_WRITTEN = (*rows_workers.ROWS, *rows_redis.ROWS, *rows_events.ROWS)
+_WRITTEN = (
+    *rows_workers.ROWS,
+    *rows_redis.ROWS,
+    *rows_events.ROWS,
+    *rows_contracts.ROWS,
+    *rows_hostile.ROWS,
+    *rows_replay.ROWS,
+    *rows_people.ROWS,
+    *rows_kafka.ROWS,
+)
 _MISSING = set(range(1, LAST + 1)) - {row.number for row in _WRITTEN}
 
 ROWS: tuple[Scenario | NotRun, ...] = tuple(
