@@ -1,5 +1,6 @@
 """Asks the API of a stage over real HTTP, as an agent with patience does."""
 
+import http
 import http.client
 import json
 from collections.abc import Mapping
@@ -37,3 +38,9 @@ def ask(stage: Stage, method: str, path: str, body: Any = None, **headers: str) 
         return Answer(status=0, headers={}, body=b"{}")
     finally:
         connection.close()
+
+
+def open_api(stage: Stage) -> None:
+    """Start an API and wait until it answers."""
+    stage.workers.start_role("api")
+    stage.until(lambda: ask(stage, "GET", "/livez").status == http.HTTPStatus.OK, "the API answers", within_s=30)

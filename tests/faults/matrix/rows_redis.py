@@ -5,7 +5,7 @@ import time
 from random import Random
 from typing import Any
 
-from tests.faults.matrix.asking import Answer, ask
+from tests.faults.matrix.asking import Answer, ask, open_api
 from tests.faults.matrix.load import Call, call
 from tests.faults.matrix.recording import Limit
 from tests.faults.matrix.rows_workers import SLOW, slow_storm
@@ -80,7 +80,7 @@ def stalled(scene: Scene) -> None:
     stage = scene.stage
     stage.counted = False  # what a refused request left behind is what this row is about
     stage.vendor.script("*", SLOW)
-    stage.workers.start_api()
+    open_api(stage)
     stage.start_team()
     begun, at_s = time.monotonic(), scene.schedule.faults[0].at_s if scene.schedule.faults else 0.0
     asked = [call(10_000 + number, "keyed") for number in range(16)]
@@ -159,11 +159,11 @@ ROWS: tuple[Scenario | NotRun, ...] = (
         number=10,
         title="connections to Redis cut in the middle of a pipeline or of a script's reply",
         invariants="LD",
-        bound_s=30,
+        # Events whose delivery never reached a worker that lives are taken up by others after half a minute.
+        bound_s=45,
         plan=cuts,
         run=slow_storm,
         setting=Setting(workers=2),
-        smoke=True,
     ),
     Scenario(
         number=11,

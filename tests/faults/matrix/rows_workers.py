@@ -131,6 +131,7 @@ ROWS: tuple[Scenario | NotRun, ...] = (
         plan=deaths("after settle"),
         run=asked_again,
         setting=JOURNALLED,
+        smoke=True,
     ),
     Scenario(
         number=5,
