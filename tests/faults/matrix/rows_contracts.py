@@ -74,7 +74,11 @@ def breaks(scene: Scene) -> None:
         )
     before = stage.vendor.counts().by_operation["contacts.create"]
     over = desk.over(desk.replay(canary=dead))
-    stage.demand(over["progress"]["replayed_failed"] == dead, "judged again they are still wrong", str(over)[:600])
+    # It may stop before its end, since so many fail; of those that were judged none fits.
+    found = over["progress"]
+    stage.demand(
+        found["replayed_failed"] > 0 == found["replayed_ok"], "judged again it is still wrong", str(over)[:600]
+    )
     desk.ask("POST", "/v1/contracts/crm.contacts.create/accept", {"fingerprint": "all", "reason": "announced"})
     over = desk.over(desk.replay(canary=dead))
     stage.demand(over["progress"]["replayed_ok"] > 0, "what was accepted is delivered", str(over)[:600])

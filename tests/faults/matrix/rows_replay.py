@@ -19,7 +19,7 @@ POINTS = ("after replay", "before replay", "after send", "before settle", "befor
 
 RUN_AND_LOST, REFUSING = ("contacts.create", "contacts.update"), ("messages.send", "orders.create")
 
-MOST_ROUNDS = 8
+MOST_ROUNDS = 20
 
 ONCE: dict[str, Any] = {"retry": {"max_attempts": 1}, "breaker": {"min_calls": 10_000, "consecutive": 10_000}}
 """Every call tries once, and no breaker keeps what is to be counted."""
