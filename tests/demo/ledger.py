@@ -54,9 +54,9 @@ def letters(redis: "Redis") -> list[dict[str, Any]]:
     return read(redis, "dead-letters")
 
 
-def read(redis: "Redis", topic: str) -> list[dict[str, Any]]:
-    """Read a topic from its beginning."""
-    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", redis.xrange(topic))
+def read(redis: "Redis", topic: str, *, since: str = "-") -> list[dict[str, Any]]:
+    """Read a topic from its beginning, or from an entry on."""
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", redis.xrange(topic, min=since))
     return [json.loads(fields[b"data"]) for _, fields in entries]
 
 

@@ -26,6 +26,8 @@ A **row** is a frozen `Scenario` in a module `rows_….py`, whose `ROWS` stand i
 - `stage.Stage`: `vendor` (script it, see tests/vendor), `workers` (`start_role`, `start_api`), `books` (the Redis, from outside
   and past the proxy), `publish`, `publish_raw`, `until`, `demand`, `quiet`, `sums`, `healed`, `measure`, `journal_rows`. Tell the
   checker what a row changes: `counted=False`, `may_be_lost`, `approved[ref] += 1`, `bystanders[agent] = p95_ms`, `sizes`.
+- `desk.Desk` is an API, and the agents and operators who ask it; it publishes over HTTP and runs replays. `Scenario.stage` is another
+  kind of stage: `on_kafka.KafkaStage` has a real broker for its bus.
 - `load.call` and `load.mix` make the calls: each has a `ref` of its own, by which the vendor's books know its effect.
 - After `run` the recording is taken and **all** invariants are held against it (`checker.INVARIANTS`), whatever the row names;
   `demand` adds the row's own. A schedule with faults of which none struck fails too. An exception is a violation `X`.

@@ -30,7 +30,7 @@ class Nemesis:
             "vendor_stop": lambda _: self._vendor_stop(),
             "vendor_does": self._vendor_does,
             "clock": self._clock,
-            "broker_kill": lambda _: self._broker_kill(),
+            "broker_kill": lambda _: stage.break_bus(),
             **{verb: partial(strike, stage) for verb, strike in GROUND.items()},
         }
 
@@ -55,8 +55,13 @@ class Nemesis:
             return _poison(proxy, toxic, fault)
         return self.verbs[fault.kind](fault)
 
+    @property
+    def mortals(self) -> list["subprocess.Popen[bytes]"]:
+        """The workers that may be killed."""
+        return self.stage.alive
+
     def _kill(self, count: int) -> Heal:
-        alive = self.stage.alive
+        alive = self.mortals
         for victim in self.stage.dice.sample(alive, min(count, len(alive))):
             victim.kill()
             victim.wait()
@@ -102,9 +107,6 @@ class Nemesis:
         ahead = self.stage.clock.with_suffix(".next")
         ahead.write_text(str(seconds))
         ahead.replace(self.stage.clock)
-
-    def _broker_kill(self) -> Heal:
-        raise NotImplementedError("a row on Kafka brings its own broker")
 
 
 def _poison(proxy: Proxy, toxic: str, fault: Fault) -> Heal:

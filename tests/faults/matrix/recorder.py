@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tests.demo import ledger
 from tests.faults.matrix.load import ARGUMENT, CREDENTIAL
 from tests.faults.matrix.recording import Oracle, Recording
 from tests.faults.matrix.stage import Stage
@@ -16,22 +15,23 @@ TOLD = ("tool-events", "dead-letters", "gateway-alerts")
 """Topics that may hold no secret of an argument; the vendor's answers, which repeat it, are on `tool-results`."""
 
 
-def record(stage: Stage, *, bound_s: float) -> Recording:
-    """Wait for quiet, a little longer than the bound, then read."""
+def record(stage: Stage, *, bound_s: float, searched: bool = True) -> Recording:
+    """Wait for quiet, a little longer than the bound, then read; canaries are looked for where that is worth its time."""
     quiet_s = stage.quiet(bound_s + 5)
     if stage.journal is not None and quiet_s is not None:
         stage.until(stage.journal_is_level, "the journal has written all")
     return Recording(
         calls=list(stage.calls.values()),
         published_total=stage.published,
-        entries=int(stage.books.xinfo_stream("tool-calls")["entries-added"]),
+        entries=stage.entries(),
+        unsure=stage.unsure,
         sums=stage.sums(),
-        pending=int(stage.books.xpending("tool-calls", "sluice")["pending"]),
-        results=_distinct(ledger.read(stage.books, "tool-results")),
-        events=list({event["id"]: event for event in ledger.read(stage.books, "tool-events")}.values()),
-        letters=[letter["data"] for letter in ledger.letters(stage.books)],
+        pending=stage.pending(),
+        results=_distinct(stage.read("tool-results")),
+        events=list({event["id"]: event for event in stage.read("tool-events")}.values()),
+        letters=[letter["data"] for letter in stage.read("dead-letters")],
         journal=_journal(stage),
-        leaks=list(_leaks(stage)),
+        leaks=list(_leaks(stage)) if searched else [],
         limits=tuple(stage.setting.limits),
         bound_s=bound_s,
         quiet_s=quiet_s,
@@ -87,7 +87,7 @@ def _artefacts(stage: Stage) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
     both = (*credential, ARGUMENT)
     yield "the log", stage.workers.log.encode(), both
     for topic in TOLD:
-        yield topic, json.dumps(ledger.read(stage.books, topic)).encode(), both
+        yield topic, json.dumps(stage.read(topic)).encode(), both
     # An append-only file holds everything that Redis was ever told.
     for path in sorted(stage.redis.home.rglob("*")):
         if path.is_file():

@@ -63,6 +63,8 @@ class Recording:
     sums: Sums
     entries: int | None = None
     """How many the bus itself has counted: one whose answer was lost was published again, and may be there twice."""
+    unsure: int = 0
+    """Of the letters that replays took: each may have been taken in again, as a duplicate, by who took over the lead."""
     pending: int = 0
     results: Sequence[Mapping[str, Any]] = ()
     """The data of each result; the same one told twice is here once."""

@@ -89,6 +89,7 @@ class Scenario:
     """Dice and seed to schedule."""
     run: Callable[[Scene], None] = storm
     setting: Setting = field(default_factory=Setting)
+    stage: type[Stage] = Stage
     smoke: bool = False
     """Also part of `./dev test`, with one seed."""
 
@@ -126,7 +127,7 @@ def run_schedule(row: Scenario, schedule: Schedule, vendor: VendorProcess) -> Ru
     """Play a row with a schedule, which its seed gave or the shrinker made."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
-        stage = Stage(row.setting, Path(folder), vendor, Random(schedule.seed))
+        stage = row.stage(row.setting, Path(folder), vendor, Random(schedule.seed))
         try:
             return _judged(row, Scene(stage=stage, nemesis=Nemesis(stage), schedule=schedule), begun)
         finally:

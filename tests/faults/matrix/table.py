@@ -2,9 +2,14 @@
 
 from tests.faults.matrix import (
     rows_breakers,
+    rows_contracts,
     rows_events,
+    rows_hostile,
+    rows_kafka,
     rows_limits,
+    rows_people,
     rows_redis,
+    rows_replay,
     rows_tokens,
     rows_vendor,
     rows_workers,
@@ -13,7 +18,10 @@ from tests.faults.matrix.scenario import NotRun, Scenario
 
 LAST = 48
 
-_MODULES = (rows_workers, rows_redis, rows_events, rows_vendor, rows_breakers, rows_limits, rows_tokens)
+_MODULES = (
+    rows_workers, rows_redis, rows_events, rows_vendor, rows_breakers, rows_limits, rows_tokens, rows_contracts, rows_hostile,
+    rows_replay, rows_people, rows_kafka,
+)  # fmt: skip
 _WRITTEN = tuple(row for module in _MODULES for row in module.ROWS)
 _MISSING = set(range(1, LAST + 1)) - {row.number for row in _WRITTEN}
 

@@ -119,3 +119,23 @@ def test_what_was_refused_under_the_name_of_another_call_is_no_second_end() -> N
     refused = {**result(KEYED, "rejected", "not_executed"), "call": "other"}
     conflict = {**refused, "error": {"class": "ingest.duplicate_conflict"}}
     assert check(replace(WHOLE, results=[*WHOLE.results, conflict]), BOOKS) == []
+
+
+def test_a_replay_is_no_second_end_and_what_it_ran_makes_no_lie_of_what_was_true_before() -> None:
+    before = result(KEYED, "failed", "not_executed")
+    replay = {**result(KEYED, "completed", "executed"), "call": "again", "replay_of": "letter"}
+    letter = {"identity": {"call": "call-e1"}, "effect": {"state": "not_executed"}}
+    ended = [{**one, "data": {**one["data"], "call": "again"}} for one in events(KEYED, "completed")]
+    seen = replace(
+        WHOLE,
+        sums=sums(received=3, accepted=3, failed=1),
+        published_total=3,
+        results=[before, replay, WHOLE.results[1]],
+        events=[*events(KEYED, "failed"), *ended, *events(UNSAFE, "escalated")],
+        letters=[LETTER, letter],
+        journal={"call-e1": "failed", "again": "completed", "call-e2": "escalated"},
+        bystanders={},
+    )
+    assert check(seen, BOOKS) == []
+    assert {one.invariant for one in check(replace(seen, results=[before, WHOLE.results[1]]), BOOKS)} >= {"U"}
+    assert {one.invariant for one in check(seen, replace(BOOKS, effects={}))} == {"U"}
