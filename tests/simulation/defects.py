@@ -25,10 +25,10 @@ class Defect:
 DEFECTS: Final = {
     "a mark that is not written": Defect("mark", "run.marked = item.fence\n", "\n", "D"),
     "a fence that nobody checks": Defect(
-        "settle", "run.fence ~= item.fence or run.state ~= 'processing'", "false", "LDUAX"
+        "settle", "run.fence ~= item.fence or run.state ~= 'processing'", "false", "LDURAX"
     ),
     "a claim taken over under its old fence": Defect(
-        "reap", "run.fence = redis.call('INCR', shard .. ':fence')", "redis.call('INCR', shard .. ':fence')", "LDUAX"
+        "reap", "run.fence = redis.call('INCR', shard .. ':fence')", "redis.call('INCR', shard .. ':fence')", "LDURAX"
     ),
     "an event stored as often as it comes": Defect("enqueue", "  if claim then\n", "  if false then\n", "DL"),
     "a doubt that is forgotten when a call waits": Defect(
