@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -31,20 +32,38 @@ class Server:
         self.client = Redis(port=self.port, socket_timeout=5)
         self.start()
 
-    def start(self) -> None:
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def start(self, *, most_bytes: int = resource.RLIM_INFINITY, fsync: str = "always") -> None:
+        """Start it; `most_bytes` stands for the size of its disk."""
+
+        def bound() -> None:
+            # Without this the limit kills; ignored, a write fails with an error, as on a full disk.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+
         flags = {
             "port": self.port,
             "bind": "127.0.0.1",
             "dir": self.home,
             "save": "",
             "appendonly": "yes",
-            "appendfsync": "always",
+            "appendfsync": fsync,
             "maxmemory-policy": "noeviction",
             "repl-diskless-sync-delay": 0,
         }
         arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         with (self.home / "log").open("ab") as log:
-            self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [self._program, *arguments], stdout=log, stderr=log,
+                preexec_fn=bound,  # noqa: PLW1509 - no thread of a test holds a lock that this needs
+            )  # fmt: skip
         until(self.answers)
 
     def answers(self) -> bool:
@@ -68,6 +87,13 @@ class Server:
 
     def resume(self) -> None:
         os.kill(self._process.pid, signal.SIGCONT)
+
+    def give_room(self) -> None:
+        """Let the disk have room again; a server that has ended because it had none is started."""
+        if self._process.poll() is None:
+            resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        else:
+            self.start()
 
     def kill(self) -> None:
         self.client.close()

@@ -6,7 +6,6 @@ Every check skips what is not even the right shape: `shape` has already said so.
 from collections.abc import Iterator
 from typing import Any
 
-from connectors.manifest.build_state import unbuilt
 from connectors.manifest.health_checks import check_health
 from connectors.manifest.limit_checks import check_limits
 from connectors.manifest.operation_checks import check_operation
@@ -25,7 +24,6 @@ def check_connector(tree: dict[str, Any]) -> Iterator[Finding]:
     for name, operation in operations.items():
         if isinstance(operation, dict):
             yield from check_operation(name, operations, auth_header(tree))
-    yield from unbuilt(tree)
 
 
 def mapping(tree: Any, *path: str) -> dict[str, Any]:

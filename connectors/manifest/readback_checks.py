@@ -1,12 +1,17 @@
 """What a read-back must be to the operation it looks for, so that it can neither miss a call nor take another one for it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from connectors.arguments import PLACEHOLDER
 from connectors.manifest.problem import Finding, Path, Severity, quoted, suggestion
+from connectors.manifest.units import Duration
 from connectors.readback import KEY
 from schemas.effect import OperationClass
+
+SHORT_S = 1.0
+"""A `settle` below this is more likely a slip than a vendor's word."""
 
 _NOT_SAFE = frozenset(OperationClass) - {OperationClass.SAFE}
 
@@ -16,6 +21,7 @@ def check_readback(operation: dict[str, Any], operations: dict[str, Any], path: 
     if isinstance(readback, dict):
         yield from _target(readback, operations, (*path, "readback", "operation"))
         yield from _bound(readback, operation, (*path, "readback"))
+        yield from _settle(readback.get("settle"), (*path, "readback", "settle"))
 
 
 def _target(readback: dict[str, Any], operations: dict[str, Any], at: Path) -> Iterator[Finding]:
@@ -31,6 +37,15 @@ def _target(readback: dict[str, Any], operations: dict[str, Any], at: Path) -> I
         yield Finding(
             path=at, message=f"readback: {quoted(target)} must need no approval, since nobody is asked to look"
         )
+
+
+def _settle(settle: Any, at: Path) -> Iterator[Finding]:
+    with suppress(ValueError):  # its shape is told elsewhere
+        if isinstance(settle, str) and Duration.parse(settle).seconds < SHORT_S:
+            message = (
+                f"readback: what does not show after {settle} is sent again, and many vendors' lists are seconds behind"
+            )
+            yield Finding(path=at, message=message, hint="settle: 5m", severity=Severity.WARNING)
 
 
 def _bound(readback: dict[str, Any], operation: dict[str, Any], path: Path) -> Iterator[Finding]:

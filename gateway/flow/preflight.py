@@ -9,7 +9,6 @@ from difflib import get_close_matches
 import msgspec
 
 from connectors.catalog import Catalog, Unknown
-from connectors.manifest.build_state import UNBUILT
 from gateway.flow.gathering import Gathering, Pair, lane_of, pairs_of
 from gateway.flow.refusals import Unfit
 from gateway.policy import scope, verdicts
@@ -142,14 +141,9 @@ def _steps(
             steps.append(verdicts.report(one.step, None, [one.refused]))
             continue
         fact, forecast = next(known)
-        checks = verdicts.step_checks(one.step, fact, forecast, times, reviews=_reviews())
+        checks = verdicts.step_checks(one.step, fact, forecast, times)
         steps.append(verdicts.report(one.step, fact.connection, checks))
     return steps
-
-
-def _reviews() -> bool:
-    """Tell whether somebody can approve calls in this version."""
-    return not any("approval" in row.path for row in UNBUILT)
 
 
 def _deadline_s(plan: Plan, now: datetime) -> float | None:

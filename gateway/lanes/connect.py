@@ -3,12 +3,22 @@
 redis-py's own retries run a command twice after a lost reply, and their default depends on the constructor; ours are explicit.
 """
 
+from redis._parsers.base import BaseParser
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 POOL = 32
 """Connections of one process at most; a call waits for a free one."""
+
+
+class RefusingError(ResponseError):
+    """The server refuses every write for now: too few replicas follow it, or its disk has no room. It passes like an outage."""
+
+
+# The client knows an error by its first word, and has no class for these two.
+BaseParser.EXCEPTION_CLASSES.update({"NOREPLICAS": RefusingError, "MISCONF": RefusingError})
 
 
 def connect(url: str, *, timeout_s: float | None = 10.0) -> Redis:

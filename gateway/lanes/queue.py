@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.lanes import replies, scripts
 from gateway.lanes.batch import Batcher, Load
+from gateway.lanes.connect import RefusingError
 from gateway.lanes.marks import ANY, Copies, Marks
 from gateway.ports import (
     Admission,
@@ -40,11 +41,8 @@ from schemas.topics import GROUP, Shard, Topics
 log = structlog.get_logger()
 T = TypeVar("T")
 
-PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
-"""Redis is away, loading, full or being replaced: worth waiting for, and no script was run in part."""
-
-TOO_FEW = "NOREPLICAS"
-"""How a server with `min-replicas-to-write` refuses every write while it has fewer: it passes like an outage."""
+PASSING = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError, RefusingError)
+"""Redis is away, loading, full, refusing or being replaced: worth waiting for, and no script was run in part."""
 
 MISFIT = "MISFIT"
 """How a script says that a key of ours is of another type."""
@@ -258,9 +256,6 @@ class Lanes:
             except PASSING:
                 await asyncio.sleep(self._terms.wait_s)
             except ResponseError as error:
-                if str(error).startswith(TOO_FEW):
-                    await asyncio.sleep(self._terms.wait_s)
-                    continue
                 if MISFIT not in str(error):
                     raise
                 # A key of ours holds something else. Nothing was written; it goes on when somebody has mended it.

@@ -11,7 +11,6 @@ from typing import Any
 import typer
 from pydantic_core import PydanticUndefined
 
-from connectors.manifest.build_state import UNBUILT
 from gateway import telemetry
 from gateway.entrypoints import cli
 from gateway.settings import Settings
@@ -95,19 +94,9 @@ def metrics() -> str:
     return table(("metric", "labels", "meaning"), rows)
 
 
-def guards() -> str:
-    """Render what can be declared and is not built."""
-    if not UNBUILT:
-        return "Whatever a manifest may declare acts."
-    now = {".".join(part for part in row.path if part not in {"*", "defaults", "operations"}): row for row in UNBUILT}
-    rows = ([f"`{key}`", row.now] for key, row in now.items())
-    return table(("declared in a manifest", "what happens in this version"), rows)
-
-
 BLOCKS: dict[str, Callable[[], str]] = {
     "diagram": diagram,
     "failures": failures,
-    "guards": guards,
     "metrics": metrics,
     "missing commands": missing_commands,
     "settings": settings,

@@ -6,7 +6,8 @@ from tests.faults.matrix.scenario import Scenario, run
 from tests.faults.matrix.table import ROWS
 from tests.vendor.client import VendorProcess
 
-pytestmark = pytest.mark.faults
+# A row takes 20 s at most on a machine that has time; its own bounds grow with the load.
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 SMOKE = [row for row in ROWS if isinstance(row, Scenario) and row.smoke]
 

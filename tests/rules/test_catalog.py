@@ -9,7 +9,6 @@ import pytest
 from ruamel.yaml import YAML
 
 from connectors.catalog import Agent, Catalog, Connection, Loaded, Operation, Unknown, load
-from connectors.manifest.build_state import UNBUILT, Unbuilt
 from connectors.manifest.explain import explain
 from connectors.manifest.json_schema import json_schema
 from schemas.effect import OperationClass
@@ -138,18 +137,7 @@ def test_what_a_manifest_would_rather_say_is_named_with_its_place(tmp_path: Path
     assert str(result.problems[1]).startswith(f"{tmp_path / '0.yaml'}:37:")
 
 
-@pytest.mark.parametrize("row", [*UNBUILT, Unbuilt(("operations", "*", "readback"), "as an example")], ids=str)
-def test_every_row_of_the_build_state_is_a_key_that_a_connector_may_have(row: Any) -> None:
-    schema = json_schema()
-    here = schema["$defs"]["ConnectorManifest"]
-    for key in row.path:
-        here = here["additionalProperties"] if key == "*" else here["properties"][key]
-        options = [here, *here.get("anyOf", ()), *here.get("oneOf", ())]
-        reference = next((option["$ref"] for option in reversed(options) if "$ref" in option), None)
-        here = schema["$defs"][reference.rpartition("/")[2]] if reference else here
-
-
-def test_calls_that_need_what_is_not_built_are_marked_on_the_operation(tmp_path: Path) -> None:
+def test_an_operation_says_whether_its_calls_need_an_approval(tmp_path: Path) -> None:
     catalog = loaded(tmp_path, EXAMPLE).catalog
     assert get(catalog, "crm.contacts.delete").approval_required
     assert not get(catalog, "crm.contacts.get").approval_required

@@ -214,6 +214,13 @@ def test_a_wrong_addition_is_named_with_its_place(tmp_path: Path, added: str, pl
     assert not any("hunter2" in problem for problem in told)
 
 
+@pytest.mark.parametrize(("settle", "warned"), [("400ms", True), ("1s", False), ("5m", False)])
+def test_a_look_that_comes_too_early_is_warned_of(tmp_path: Path, settle: str, *, warned: bool) -> None:
+    readback = f'{{settle: {settle}, operation: contacts.get, match: {{path: "", where: {{/ref: "{{ref}}"}}}}}}'
+    told = warnings(tmp_path, f"{SOUND}    class: verifiable\n    readback: {readback}\n")
+    assert any("what does not show after 400ms is sent again" in problem for problem in told) == warned, told
+
+
 @pytest.mark.parametrize(("pointer", "rest", "due"), UNREQUIRED)
 def test_an_estimate_that_input_does_not_require_is_warned_of(
     tmp_path: Path, pointer: str, rest: str, due: int

@@ -92,7 +92,7 @@ class Desk:
 CASES = {
     "strict": [need()],
     "soft": [need("soft", 100, 1_000_000)],
-    "concurrency": [need("concurrency", 3, 0)],
+    "concurrency": [need("concurrency", 9, 0)],
     "two limits": [need("strict", 20, 200_000), need("strict", 45, 600_000, name="more")],
 }
 
@@ -100,7 +100,7 @@ CASES = {
 @pytest.mark.parametrize("lanes", [(CREATE,), (CREATE, GET)], ids=["one lane", "two lanes"])
 @pytest.mark.parametrize("case", CASES)
 async def test_the_time_it_will_start_is_told_within_a_fifth(redis: "Redis", case: str, lanes: tuple[str, ...]) -> None:
-    desk = Desk(redis, CASES[case], answers_s=(0.015, 0.02, 0.03))
+    desk = Desk(redis, CASES[case], answers_s=(0.045, 0.06, 0.09))  # long beside what a busy machine adds
     for lane in lanes:
         await desk.come(lane, 300 // len(lanes))
     told: list[tuple[str, int, int]] = []

@@ -19,7 +19,7 @@ from gateway.journal.database import Database
 from gateway.journal.letter_rows import LetterRows
 from gateway.journal.tables import letters as table
 from gateway.lanes.letter_topic import LetterTopic
-from tests import journal_examples
+from tests import journal_examples, postgres
 from tests.letter_examples import NOW
 from tests.served import Served, bearer, key_of, served
 from tests.shell import Ran, Shell
@@ -59,8 +59,8 @@ async def some(gateway: Served, count: int) -> list[str]:
     return [await letter(gateway, SEND, {"ref": f"r{number}", "text": "hi"}) for number in range(count)]
 
 
-async def rows(data: Path) -> dict[str, dict[str, Any]]:
-    database = Database(f"sqlite:///{data / 'journal.db'}", writes=False)
+async def rows(gateway: Served) -> dict[str, dict[str, Any]]:
+    database = Database(gateway.gateway.settings.journal, writes=False)
     async with database.transaction() as connection:
         found = {row["letter"]: dict(row) for row in (await connection.execute(select(table))).mappings()}
     await database.close()
@@ -71,7 +71,7 @@ async def written(gateway: Served, statuses: dict[str, str]) -> dict[str, dict[s
     """Wait until the journal has these."""
     async with asyncio.timeout(20):
         while True:
-            found = await rows(gateway.gateway.settings.data)
+            found = await rows(gateway)
             if {one: row["status"] for one, row in found.items()} == statuses:
                 return found
             await asyncio.sleep(0.05)
@@ -122,9 +122,30 @@ async def test_a_journal_that_lost_its_letters_has_them_again_as_they_stand(
     assert told == {
         "letters": 5, "unread": 1, "restored": 0, "doubted": 0, "replaying": 0, "closed": 0, "rows": 5, "in_doubt": [],
     }  # fmt: skip
-    assert await rows(tmp_path / "data") == before
+    assert await rows(journalled) == before
     assert (await again(journalled))["rows"] == 0
-    assert await rows(tmp_path / "data") == before
+    assert await rows(journalled) == before
+
+
+@postgres.needs_postgres
+async def test_a_journal_on_postgresql_has_them_again_too(
+    redis: "Redis", redis_url: str, vendor: VendorProcess, tmp_path: Path, manifests: str
+) -> None:
+    with postgres.running() as url:
+        where = {"SLUICE_REDIS_URL": redis_url, "SLUICE_DATA": str(tmp_path / "data"), "SLUICE_JOURNAL_URL": url}
+        async with served(
+            redis_url, tmp_path / "data", manifests, beat_every=0.1, journals=True, journal_url=url
+        ) as running:
+            one, two = await some(running, 2)
+            await say(running, two, "discard", reason="a test")
+            before = await written(running, {one: "open", two: "discarded"})
+            database = Database(url, writes=True)
+            async with database.transaction() as connection:
+                await connection.execute(delete(table))
+            await database.close()
+            told = await done(await Shell(tmp_path, where)("dlq", "reindex", "-o", "json"))
+            assert (told["letters"], told["rows"]) == (2, 2)
+            assert await rows(running) == before
 
 
 async def test_decisions_come_back_when_only_redis_remembers_them(
@@ -141,7 +162,7 @@ async def test_decisions_come_back_when_only_redis_remembers_them(
         await connection.execute(delete(table))
     await database.close()
     assert (await again(journalled))["rows"] == 3
-    found = await rows(tmp_path / "data")
+    found = await rows(journalled)
     assert {name: (row["status"], row["effect"], row["reason"]) for name, row in found.items()} == {
         one: ("resolved", "executed", "seen"),
         two: ("open", "not_executed", None),

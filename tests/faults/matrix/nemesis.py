@@ -5,16 +5,12 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
+from tests.faults.matrix.ground import GROUND, Heal, nothing
 from tests.faults.matrix.proxy import Proxy, Toxic
 from tests.faults.matrix.schedule import Fault
-from tests.faults.matrix.stage import PATIENCE_S, Stage
-
-Heal = Callable[[], None]
-
-
-def nothing() -> None:
-    """Need no healing."""
+from tests.faults.matrix.stage import PATIENCE_S, Stage, patience
 
 
 class Nemesis:
@@ -31,11 +27,10 @@ class Nemesis:
             "stop_worker": lambda _: self._stop(stage.alive[:1]),
             "stop_workers": lambda _: self._stop(stage.alive),
             "die": self._die,
-            "redis_kill": lambda _: self._redis_kill(),
-            "redis_stop": lambda _: self._redis_stop(),
             "vendor_stop": lambda _: self._vendor_stop(),
             "clock": self._clock,
             "broker_kill": lambda _: self._broker_kill(),
+            **{verb: partial(strike, stage) for verb, strike in GROUND.items()},
         }
 
     @property
@@ -73,7 +68,7 @@ class Nemesis:
     def _die(self, fault: Fault) -> Heal:
         """Send a worker in that kills itself at a step; others come after its death."""
         deadly = self.stage.workers.start(fault.point, str(max(1, fault.amount)))
-        give_up = time.monotonic() + PATIENCE_S
+        give_up = time.monotonic() + PATIENCE_S * patience()
         while deadly.poll() is None and time.monotonic() < give_up:
             time.sleep(0.02)
         self.stage.demand(deadly.poll() == -signal.SIGKILL, f"the worker does not die {fault.point}")
@@ -88,14 +83,6 @@ class Nemesis:
                 victim.send_signal(signal.SIGCONT)
 
         return go_on
-
-    def _redis_kill(self) -> Heal:
-        self.stage.redis.kill()
-        return self.stage.redis.start
-
-    def _redis_stop(self) -> Heal:
-        self.stage.redis.suspend()
-        return self.stage.redis.resume
 
     def _vendor_stop(self) -> Heal:
         self.stage.vendor.freeze()
@@ -118,14 +105,13 @@ class Nemesis:
 def _poison(proxy: Proxy, toxic: str, fault: Fault) -> Heal:
     kinds = ("latency", "down", "timeout", "reset_peer", "slicer", "limit_data", "bandwidth", "drop_reply")
     kind = kinds[kinds.index(toxic)]
-    proxy.add(
-        Toxic(
-            kind=kind,  # type: ignore[arg-type]
-            way=fault.way,
-            seconds=fault.delay_s,
-            jitter_s=fault.jitter_s,
-            amount=fault.amount,
-            share=fault.share,
-        )
+    poison = Toxic(
+        kind=kind,  # type: ignore[arg-type]
+        way=fault.way,
+        seconds=fault.delay_s,
+        jitter_s=fault.jitter_s,
+        amount=fault.amount,
+        share=fault.share,
     )
-    return proxy.clear
+    proxy.add(poison)
+    return lambda: proxy.remove(poison)

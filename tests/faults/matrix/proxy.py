@@ -61,8 +61,12 @@ class Proxy:
         """Let something go wrong, from now on or, for `reset_peer`, now."""
         self._loop.run(self._add(toxic))
 
+    def remove(self, toxic: Toxic) -> None:
+        """Let this be well again. What a `timeout` held back then goes on its way."""
+        self._loop.run(self._remove(toxic))
+
     def clear(self) -> None:
-        """Let all be well again. What a `timeout` held back then goes on its way."""
+        """Let all be well again."""
         self._loop.run(self._clear())
 
     def close(self) -> None:
@@ -78,6 +82,12 @@ class Proxy:
             case _:
                 self._toxics.append(toxic)
                 self._turn()
+
+    async def _remove(self, toxic: Toxic) -> None:
+        self._toxics = [one for one in self._toxics if (one.kind, one.way) != (toxic.kind, toxic.way)]
+        self._turn()
+        if toxic.kind == "down" and self._server is None:
+            await self._open()
 
     async def _clear(self) -> None:
         self._toxics.clear()
@@ -126,7 +136,7 @@ class Proxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(link.carry(inner, out, "up"))
                 both.create_task(link.carry(outer, back, "down"))
-        except* (Cut, OSError):
+        except* (Cut, OSError, asyncio.CancelledError):
             link.cut()
         finally:
             self._links.discard(link)

@@ -22,7 +22,7 @@ def record(stage: Stage, *, bound_s: float) -> Recording:
     return Recording(
         calls=list(stage.calls.values()),
         published_total=stage.published,
-        unsure=stage.unsure,
+        entries=int(stage.books.xinfo_stream("tool-calls")["entries-added"]),
         sums=stage.sums(),
         pending=int(stage.books.xpending("tool-calls", "sluice")["pending"]),
         results=_distinct(ledger.read(stage.books, "tool-results")),

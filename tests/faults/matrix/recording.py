@@ -8,6 +8,8 @@ from tests.demo.ledger import Sums
 from tests.faults.matrix.load import Call
 from tests.vendor.record import Arrival
 
+CONFLICT = "ingest.duplicate_conflict"
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -59,8 +61,8 @@ class Recording:
     published_total: int
     """Entries that were published: duplicates and garbage too."""
     sums: Sums
-    unsure: int = 0
-    """Publications whose answer was lost: each may be there, and was made again."""
+    entries: int | None = None
+    """How many the bus itself has counted: one whose answer was lost was published again, and may be there twice."""
     pending: int = 0
     results: Sequence[Mapping[str, Any]] = ()
     """The data of each result; the same one told twice is here once."""
@@ -84,3 +86,8 @@ class Recording:
     """How many more effects an operator has approved, by ref."""
     bystanders: Mapping[str, int] = field(default_factory=dict)
     """The agents that must not notice, and their p95 in ms at most."""
+
+    @property
+    def ended(self) -> list[Mapping[str, Any]]:
+        """The results of calls; what was refused since its key speaks of another call is none."""
+        return [one for one in self.results if (one.get("error") or {}).get("class") != CONFLICT]

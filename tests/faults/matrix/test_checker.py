@@ -69,6 +69,8 @@ BROKEN: list[tuple[str, Recording, Oracle]] = [
     ("L", replace(WHOLE, sums=sums(received=3, duplicates=1)), BOOKS),
     ("L", replace(WHOLE, sums=sums(received=3, accepted=3, live=1)), BOOKS),
     ("L", replace(WHOLE, pending=1), BOOKS),
+    ("L", replace(WHOLE, entries=3), BOOKS),
+    ("L", replace(WHOLE, published_total=3), BOOKS),
     ("L", replace(WHOLE, results=WHOLE.results[:1]), BOOKS),
     ("L", replace(WHOLE, results=[*WHOLE.results, {**WHOLE.results[0], "call": "other"}]), BOOKS),
     ("L", replace(WHOLE, results=[*WHOLE.results, {**WHOLE.results[0], "state": "failed"}]), BOOKS),
@@ -111,3 +113,9 @@ def test_every_invariant_is_seen_to_break() -> None:
 def test_what_an_operator_approved_may_run_again() -> None:
     twice = replace(BOOKS, effects={**BOOKS.effects, (UNSAFE.operation, UNSAFE.ref): 2})
     assert check(replace(WHOLE, approved={UNSAFE.ref: 1}), twice) == []
+
+
+def test_what_was_refused_under_the_name_of_another_call_is_no_second_end() -> None:
+    refused = {**result(KEYED, "rejected", "not_executed"), "call": "other"}
+    conflict = {**refused, "error": {"class": "ingest.duplicate_conflict"}}
+    assert check(replace(WHOLE, results=[*WHOLE.results, conflict]), BOOKS) == []

@@ -44,8 +44,8 @@ local function slot_at(limit, wanted, start, hasty)
   if rest > room and held > 0 then
     local index = math.min(held, math.ceil((rest - room) * held / limit.used)) - 1
     local score = tonumber(redis.call('ZRANGE', limit.slots, index, index, 'WITHSCORES')[2] or now)
-    -- A slot in use stands at the end of its lease; it will be free as soon as the answer is there.
-    at = math.max(at, math.min(score, now + round))
+    -- A slot in use stands at the end of its lease; it will be free as soon as the answer is there, and some were asked before others.
+    at = math.max(at, math.min(score, now + limit.window_us + math.ceil(stay * (index + 1) / held)))
   end
   return at + rounds * round
 end
