@@ -26,6 +26,7 @@ PAGES: Final[Mapping[Kind, tuple[str, bytes]]] = {
     Kind.GARBAGE: ("application/json", b'{"id": \xff\xfe, "email"'),
     Kind.WRONG_TYPE: ("text/html; charset=utf-8", b"<html><body>Welcome back!</body></html>"),
 }
+REFUSED: Final = b'{"error": {"code": "rate_limited"}}'
 BROKEN: Final[Mapping[Kind, str]] = {
     Kind.RESET: "The vendor broke the connection before it answered (Connection reset by peer).",
     Kind.CLOSE: "The vendor closed the connection after the request was sent.",
@@ -81,7 +82,7 @@ class TwinVendor:
         if verdict.refused:
             world.record.answered(arrival, 429)
             told = {**verdict.headers, "content-type": "application/json; charset=utf-8"}
-            return _answered(429, encode({"error": {"code": "rate_limited"}}), told, request)
+            return _answered(429, REFUSED, told, request)
         behaviour = world.script.choose(arrival.operation, arrival.key, arrival.ref, arrival.path)
         await self._wait(behaviour, Point.BEFORE)
         answer = NO_EFFECT
