@@ -106,10 +106,15 @@ class Rule:
     def __repr__(self) -> str:
         return f"<Rule {self.behaviour.do} {'for ever' if self.behaviour.forever else f'{self._left} left'}>"
 
+    @property
+    def live(self) -> bool:
+        """Whether it may still serve an arrival."""
+        return self.behaviour.forever or self._left > 0
+
     def takes(self, text: str) -> bool:
         """Serve this arrival, if the rule is live, matches and the dice agree; only then is a count spent."""
         behaviour = self.behaviour
-        if not behaviour.forever and self._left <= 0:
+        if not self.live:
             return False
         if behaviour.match not in text:
             return False
@@ -135,6 +140,11 @@ class Script:
     def set(self, operation: str, behaviours: list[Behaviour], *, append: bool = False) -> None:
         kept = self._rules.get(operation, []) if append else []
         self._rules[operation] = kept + [Rule(behaviour) for behaviour in behaviours]
+
+    @property
+    def live(self) -> bool:
+        """Whether any rule may still serve an arrival."""
+        return any(rule.live for rules in self._rules.values() for rule in rules)
 
     def choose(self, operation: str, *names: str | None) -> Behaviour:
         """Pick the behaviour for an arrival that is known by these names."""
