@@ -6,6 +6,7 @@ Only three things are not the gateway's own: the client of Redis, the engine, an
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any, cast
@@ -17,8 +18,9 @@ from connectors.breaking.breakers import Breakers
 from connectors.contract_guard import ContractGuard
 from connectors.pipeline import Guards, Pipeline
 from dlq.redaction import scrub_bytes
+from gateway.entrypoints.bus.alone import Alone
 from gateway.entrypoints.bus.on_redis import Sweeper
-from gateway.entrypoints.worker import Chore, Worker, keep_house
+from gateway.entrypoints.worker import Chore, Post, Worker, keep_house
 from gateway.entrypoints.worker import Parts as WorkerParts
 from gateway.entrypoints.worker import Terms as WorkerTerms
 from gateway.flow.contract_watch import ContractWatch
@@ -158,15 +160,12 @@ class Node:
             letter=letters.for_entry,
         )
         delivery = self._delivery(redis, letters)
-        self._sweeper = Sweeper(self._lanes, redis, TOPICS.calls, self._fleet, most_alone=settings.max_alone)
+        alone = Alone(redis, SHARD, most=settings.max_alone)
+        self._sweeper = Sweeper(self._lanes, redis, TOPICS.calls, self._fleet, alone)
+        (agenda,) = self._signals.agendas
+        self._post = Post(lanes=self._lanes, agenda=agenda, epoch=self._epoch, forgot=self._check_epoch)
         self._worker = Worker(
-            WorkerParts(
-                lanes=self._lanes,
-                delivery=delivery,
-                agenda=self._signals.agenda,
-                epoch=self._epoch,
-                forgot=self._check_epoch,
-            ),
+            WorkerParts(posts=[self._post], delivery=delivery),
             ambient=around,
             terms=_worker_terms(),
         )
@@ -253,8 +252,8 @@ class Node:
             chore("beat", settings.beat_every, self._fleet.beat),
             chore("bus", settings.beat_every, look_after_bus),
             chore("sweep", settings.beat_every, self._sweep),
-            chore("reap", settings.reap_every, self._worker.reap),
-            chore("overdue", settings.reap_every, self._worker.end_overdue),
+            chore("reap", settings.reap_every, partial(self._worker.reap, self._post)),
+            chore("overdue", settings.reap_every, partial(self._worker.end_overdue, self._post)),
         ]
 
     async def _sweep(self) -> int:
