@@ -1,4 +1,4 @@
-"""`./dev faults`: plays the rows of the fault matrix and writes docs/reliability.md; exit code 1 when a promise broke."""
+"""`./dev faults`: plays the fault matrix, then crash schedules, and writes docs/reliability.md; exit code 1 when a promise broke."""
 
 import argparse
 import datetime as dt
@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 from bench.ground import machine
-from tests.faults.matrix import report
+from tests.faults.matrix import report, simulated
 from tests.faults.matrix.scenario import Run, Scenario, run, shortest
 from tests.faults.matrix.table import ROWS
 from tests.vendor.client import VendorProcess
+
+SCHEDULES = 100_000
 
 
 def numbers(text: str) -> set[int]:
@@ -29,6 +31,12 @@ def asked(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds each row is played with")
     parser.add_argument("--first-seed", type=int, default=1, help="the first of them; a failure prints its own")
     parser.add_argument("--minutes", type=float, default=None, help="begin no further run after so long")
+    parser.add_argument(
+        "--schedules",
+        type=int,
+        default=None,
+        help="crash schedules after the rows; 100000, or none where rows are named",
+    )
     parser.add_argument("--no-report", action="store_true", help="leave docs/reliability.md as it is")
     return parser.parse_args(arguments)
 
@@ -43,7 +51,16 @@ def main(arguments: Sequence[str]) -> int:
     if not wanted.no_report:
         report.publish(ROWS, runs, facts)
         print(f"written: {report.DOCUMENT}")
-    return 1 if broken else 0
+    schedules = wanted.schedules if wanted.schedules is not None else SCHEDULES if wanted.rows is None else 0
+    return 1 if broken + (schedules and _simulated(schedules, wanted, facts)) else 0
+
+
+def _simulated(schedules: int, wanted: argparse.Namespace, facts: dict[str, str]) -> int:
+    """Play the schedules and write them down; returns how many broke a promise."""
+    found = simulated.simulate(schedules, wanted.first_seed)
+    if not wanted.no_report:
+        simulated.publish(found, facts)
+    return len(found.failed)
 
 
 def played(wanted: argparse.Namespace) -> Iterator[Run]:

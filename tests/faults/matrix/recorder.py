@@ -9,6 +9,7 @@ from typing import Any
 from tests.faults.matrix.load import ARGUMENT, CREDENTIAL
 from tests.faults.matrix.recording import Oracle, Recording
 from tests.faults.matrix.stage import Stage
+from tests.security.canary import leaks
 from tests.vendor.client import VendorControl
 
 TOLD = ("tool-events", "dead-letters", "gateway-alerts")
@@ -77,9 +78,8 @@ def _journal(stage: Stage) -> dict[str, str] | None:
 
 def _leaks(stage: Stage) -> Iterator[tuple[str, str]]:
     for place, content, canaries in _artefacts(stage):
-        for canary in canaries:
-            if canary.encode() in content:
-                yield place, canary
+        for leak in leaks([(place, content)], canaries):
+            yield f"{leak.place}, {leak.spelling}", leak.secret
 
 
 def _artefacts(stage: Stage) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:

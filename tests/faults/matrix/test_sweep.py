@@ -1,6 +1,5 @@
 """The sweep for secrets finds one wherever it lies, and knows where an argument may lie."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,16 +12,6 @@ from tests.faults.matrix.load import ARGUMENT, CREDENTIAL
 PLACES = ("log", "redis/appendonlydir/a.aof", "gateway/data/blobs/b", "gateway/data/journal.db", "tool-events")
 
 
-class Books:
-    """Topics with one event."""
-
-    def __init__(self, told: str) -> None:
-        self.told = told
-
-    def xrange(self, topic: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        return [(b"1-0", {b"data": json.dumps({"topic": topic, "told": self.told}).encode()})]
-
-
 def swept(folder: Path, place: str, secret: str) -> list[tuple[str, str]]:
     for one in PLACES[1:4]:
         (folder / one).parent.mkdir(parents=True, exist_ok=True)
@@ -30,8 +19,9 @@ def swept(folder: Path, place: str, secret: str) -> list[tuple[str, str]]:
     stage: Any = SimpleNamespace(
         workers=SimpleNamespace(log=secret if place == "log" else "", folder=folder / "gateway"),
         redis=SimpleNamespace(home=folder / "redis"),
-        books=Books(secret if place == "tool-events" else ""),
+        read=lambda topic: [{"topic": topic, "told": secret if place == "tool-events" else ""}],
         journal=None,
+        canaries=(),
     )
     return list(recorder._leaks(stage))
 
