@@ -11,7 +11,23 @@ from typing import Any, Final, TypeVarTuple, Unpack
 
 Ts = TypeVarTuple("Ts")
 RESOLUTION_S: Final = 1e-9
-Step = tuple[Context, Callable[..., Any], tuple[Any, ...]]
+
+
+class Step:
+    """One callback of a process, and the handle by which it may be taken back, also while it is held."""
+
+    __slots__ = ("args", "callback", "context", "handle")
+
+    def __init__(self, context: Context, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.context = context
+        self.callback = callback
+        self.args = args
+        self.handle: asyncio.Handle | None = None
+
+    def make(self) -> None:
+        """Make it, unless it was taken back."""
+        if self.handle is None or not self.handle.cancelled():
+            self.callback(*self.args)
 
 
 class Process:
@@ -28,19 +44,19 @@ class Process:
     def __repr__(self) -> str:
         return f"<Process {self.name}{'' if self.alive else ', dead'}{', paused' if self.paused else ''}>"
 
-    def step(self, context: Context, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def step(self, step: Step) -> None:
         """Run one step; one that is stopped keeps it."""
         if self.ending or (self.alive and not self.paused):
-            callback(*args)
+            step.make()
         else:
-            self._held.append((context, callback, args))
+            self._held.append(step)
 
     def go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Make the steps that were kept."""
         self.paused = False
         held, self._held = self._held, []
-        for context, callback, args in held:
-            loop.call_soon(callback, *args, context=context)
+        for step in held:
+            loop.call_soon(step.make, context=step.context)
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -84,11 +100,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """As ever, but a step of a process asks it first."""
-        around = context or copy_context()
+        around = context if context is not None else copy_context()  # an empty one is false
         process = around.get(PROCESS)
         if process is None:
             return super().call_soon(callback, *args, context=around)
-        return super().call_soon(process.step, around, callback, args, context=around)
+        step = Step(around, callback, args)
+        step.handle = handle = super().call_soon(process.step, step, context=around)
+        return handle
 
     def call_at(
         self,
@@ -98,11 +116,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """As ever, but a timer of a process that is stopped waits until it goes on."""
-        around = context or copy_context()
+        around = context if context is not None else copy_context()  # an empty one is false
         process = around.get(PROCESS)
         if process is None:
             return super().call_at(when, callback, *args, context=around)
-        return super().call_at(when, process.step, around, callback, args, context=around)
+        step = Step(around, callback, args)
+        step.handle = handle = super().call_at(when, process.step, step, context=around)
+        return handle
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":  # type: ignore[override]
         """Work beside the loop takes no time here."""
