@@ -91,7 +91,7 @@ def _proven(failure: Failure) -> Evidence:
     return BY_STAGE[stage(failure)]
 
 
-def action(failure: Failure, state: CallState, effect: Effect, letter_id: str) -> str:
+def action(failure: Failure, state: CallState, effect: Effect, letter_id: str, tool: str) -> str:
     """Return the next step in plain words: the failure's own, unless the call as a whole asks for another."""
     facts = FACTS[failure]
     text = facts.action
@@ -103,7 +103,7 @@ def action(failure: Failure, state: CallState, effect: Effect, letter_id: str) -
         text = _RAN
     elif text == _DECIDE:
         text = _REPEAT
-    return text.replace("{letter}", letter_id)
+    return text.replace("{letter}", letter_id).replace("{tool}", tool)
 
 
 def unread_action(failure: Failure, letter_id: str) -> str:

@@ -304,7 +304,7 @@ def _failure(ended: Ended, letter_id: str, at: str) -> FailurePart:
         stage=stage(ended.why),
         message=redaction.message(ended.outcome.message, ended.secrets),
         retry_verdict=ended.verdict,
-        action=action(ended.why, ended.state, ended.effect, letter_id),
+        action=action(ended.why, ended.state, ended.effect, letter_id, ended.call.tool),
         first_at=ended.attempts[0].started if ended.attempts else at,
         last_at=at,
         findings=[msgspec.to_builtins(one) for one in ended.outcome.findings],

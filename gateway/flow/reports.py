@@ -88,7 +88,7 @@ def _error(finished: Finished, failure: Failure) -> ErrorInfo:
         retryable=FACTS[failure].retryable and effect is Effect.NOT_EXECUTED,
         fingerprint=fingerprint_of(finished),
         dead_letter=finished.letter,
-        action=action(failure, finished.state, effect, finished.letter or ""),
+        action=action(failure, finished.state, effect, finished.letter or "", finished.call.tool),
     )
 
 

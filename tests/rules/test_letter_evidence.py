@@ -81,9 +81,9 @@ def test_the_evidence_names_what_was_seen(op_class: str, effect: str, outcome: O
 def test_the_next_step_fits_the_call_as_a_whole(
     failure: Failure, state: CallState, effect: Effect, expected: str
 ) -> None:
-    assert expected in action(failure, state, effect, ID)
+    assert expected in action(failure, state, effect, ID, "crm.x")
 
 
 def test_no_next_step_asks_for_what_the_letter_cannot_fill() -> None:
     for failure, facts in FACTS.items():
-        assert "{" not in action(failure, CallState.FAILED, facts.effect, ID)
+        assert "{" not in action(failure, CallState.FAILED, facts.effect, ID, "crm.x")

@@ -17,7 +17,7 @@ from gateway.lanes.topic_reader import unread
 from gateway.lanes.topic_tail import TopicTail
 from gateway.lanes.watermark import Level, Watermark
 from gateway.ports.alerts import Entry, Tallied, Tally
-from gateway.ports.load import Closing, Gauges, Load
+from gateway.ports.load import Closing, Gauges, Load, Waits
 from schemas.topics import GROUP, Topics, Unread
 
 
@@ -44,12 +44,14 @@ class AllOverviews(Spread[Overview]):
         found = await self.everywhere(Overview.gauges)
         calls: Counter[str] = Counter()
         letters: Counter[str] = Counter()
+        waits: dict[str, Waits] = {}
         for one in found:
+            waits |= one.waits  # a connector lies in one shard
             calls.update(one.calls)
             letters.update(one.letters)
         closed = [closing for one in found for closing in one.closed]
         load = found[0].load if len(found) == 1 else await self.load()
-        return Gauges(load=load, calls=dict(calls), closed=closed, letters=dict(letters))
+        return Gauges(load=load, calls=dict(calls), closed=closed, letters=dict(letters), waits=waits)
 
 
 class AllWatermarks(Spread[Watermark]):
