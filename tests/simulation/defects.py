@@ -27,9 +27,6 @@ DEFECTS: Final = {
     "a fence that nobody checks": Defect(
         "settle", "run.fence ~= item.fence or run.state ~= 'processing'", "false", "LDURAX"
     ),
-    "a claim taken over under its old fence": Defect(
-        "reap", "run.fence = redis.call('INCR', shard .. ':fence')", "redis.call('INCR', shard .. ':fence')", "LDURAX"
-    ),
     "an event stored as often as it comes": Defect("enqueue", "  if claim then\n", "  if false then\n", "DLU"),
     "a doubt that is forgotten when a call waits": Defect(
         "settle", "run.effect, run.first_us = item.effect, item.first_us", "run.first_us = item.first_us", "DU"
