@@ -84,7 +84,7 @@ def lifetime(told: object) -> float | None:
         return None
     try:
         seconds = float(told)
-    except ValueError:
+    except (ValueError, OverflowError):  # a number of four hundred digits is none either
         return None
     return seconds if 0 < seconds <= LONGEST_S else None
 

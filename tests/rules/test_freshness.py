@@ -40,6 +40,7 @@ LUA = Path(__file__).parents[2] / "gateway" / "lanes" / "lua"
         (float("nan"), None),
         ("nan", None),
         (1e12, None),
+        (10**400, None),
     ],
 )
 def test_expires_in_is_read_as_vendors_write_it(told: Any, life_s: float | None) -> None:
