@@ -6,6 +6,7 @@ this stretch left behind and against the vendor's books, what is held is measure
 
 import argparse
 import datetime as dt
+import http.client
 import signal
 import subprocess
 import sys
@@ -193,9 +194,19 @@ class Soak:
 
     def _clear_the_desk(self) -> None:
         """Do what an operator does with letters: an open one is kept for good."""
-        while letters := self.desk.ask("GET", "/v1/dead-letters?status=open&limit=200").body["letters"]:
+        while letters := self._open_letters():
             for one in letters:
                 self.desk.ask("POST", f"/v1/dead-letters/{one['letter']}/discard", {"reason": "seen"})
+
+    def _open_letters(self) -> list[dict[str, str]]:
+        """List some; an API that was asked to come back later is asked later."""
+        for _ in range(HEALINGS):
+            answer = self.desk.ask("GET", "/v1/dead-letters?status=open&limit=200")
+            if answer.status == http.client.OK:
+                break
+            print(f"    the API answers {answer.status}: {answer.body}", flush=True)
+            time.sleep(1.0)
+        return list(answer["letters"])
 
     def _turn_the_page(self) -> None:
         stage = self.stage
