@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MasterDownError, RedisError, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from gateway.lanes.connect import NoticingConnection, NoticingSSLConnection
 from gateway.policy.state_address import ClusterAddress
 
 ELSEWHERE: Final = (AskError, ClusterDownError, MasterDownError, TryAgainError)
@@ -105,7 +106,7 @@ class Cluster:
         raise RedisConnectionError(f"no node of the cluster answers: {type(failure).__name__}") from failure
 
     async def _ask(self, node: Node) -> Sequence[Any]:
-        kind = SSLConnection if self._address.tls else Connection
+        kind = NoticingSSLConnection if self._address.tls else NoticingConnection
         connection = kind(host=node[0], port=node[1], socket_timeout=ASK_S, **_common(self._address))
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
@@ -116,7 +117,7 @@ class Cluster:
         return told
 
 
-class _ToSlot(Connection):
+class _ToSlot(NoticingConnection):
     """A connection to the node that has a slot."""
 
     def __init__(self, *, cluster: Cluster, slot: int | None, **arguments: Any) -> None:
@@ -138,7 +139,7 @@ class _ToSlot(Connection):
             raise RedisConnectionError(f"the node does not have the slot: {type(error).__name__}") from error
 
 
-class _SealedToSlot(SSLConnection, _ToSlot):
+class _SealedToSlot(NoticingSSLConnection, _ToSlot):
     """The same, over TLS."""
 
 

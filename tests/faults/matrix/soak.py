@@ -200,12 +200,14 @@ class Soak:
 
     def _open_letters(self) -> list[dict[str, str]]:
         """List some; an API that was asked to come back later is asked later."""
+        question = ("GET", "/v1/dead-letters?status=open&limit=200")
+        answer = self.desk.ask(*question)
         for _ in range(HEALINGS):
-            answer = self.desk.ask("GET", "/v1/dead-letters?status=open&limit=200")
             if answer.status == http.client.OK:
                 break
             print(f"    the API answers {answer.status}: {answer.body}", flush=True)
             time.sleep(1.0)
+            answer = self.desk.ask(*question)
         return list(answer["letters"])
 
     def _turn_the_page(self) -> None:
