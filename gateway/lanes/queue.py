@@ -20,6 +20,7 @@ from gateway.lanes import replies, scripts
 from gateway.lanes.batch import Batcher, Load
 from gateway.lanes.connect import RefusingError
 from gateway.lanes.marks import ANY, Copies, Marks
+from gateway.lanes.reckoning import Reckoning
 from gateway.ports import (
     Admission,
     Answer,
@@ -49,6 +50,9 @@ MISFIT = "MISFIT"
 
 MEND_S = 1.0
 """Pause before it is tried again."""
+
+_TOLD_AT = {"claim": 1, "settle": 0}
+"""Where an answer tells the time of Redis."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -85,6 +89,7 @@ class Lanes:
         self._plans = plans
         self.moved: Callable[[int, int | None], None] = lambda _now_us, _due_us: None
         """Told after settlements what time it is and when there may be something to claim; whoever claims sets it."""
+        self._reckoning = Reckoning(shard.tag, lambda: asyncio.get_running_loop().time())
         self._enqueue: Batcher[Admission, Answer] = Batcher(self._send_admissions, terms.load(_weight_in))
         self._marks = Marks(redis, shard, terms.copies)
         self._mark: Batcher[Mark, Marked] = Batcher(self._send_marks, terms.load(lambda _: 64))
@@ -124,7 +129,7 @@ class Lanes:
     async def claim(self, worker: str, sequence: int, *, room: int, grace_us: int, epoch: str = "") -> Claims:
         """Take up to `room` calls; the same sequence after a lost reply gives the same claims; empty `epoch`: any state."""
         arguments = [worker, sequence, min(room, self._terms.items), grace_us, epoch]
-        return replies.claims(await self._call("claim", [self.shard.tag], arguments))
+        return replies.claims(await self._call_paced("claim", [self.shard.tag], arguments))
 
     async def reap(self, *, most: int, lease_us: int, gap_us: int, hold_us: int) -> tuple[Claim, ...]:
         """Take over claims whose lease ended; after a gap of `gap_us` without reaping nothing is for `hold_us`."""
@@ -241,7 +246,8 @@ class Lanes:
     async def _send_settlements(self, settlements: Sequence[Settlement]) -> list[Settled]:
         topics = self._topics
         keys = [self.shard.tag, topics.results, topics.events, topics.letters]
-        now, due, told = await self._insist("settle", keys, [_pack(settlements)])
+        items = [_pack(settlements)]
+        now, due, told = await self._until_answered("settle", lambda: self._call_paced("settle", keys, items))
         self.moved(now, due if due >= 0 else None)
         return [cast("Settled", replies.text(reply)) for reply in told]
 
@@ -264,6 +270,14 @@ class Lanes:
 
     async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         return await scripts.run(self._redis, name, keys, arguments)
+
+    async def _call_paced(self, name: str, keys: list[str], arguments: list[Any]) -> list[Any]:
+        """Run a script that gives or frees slots: it must know of a clock that was set forward."""
+        sent_us = self._reckoning.now_us()
+        told: list[Any]
+        *told, stepped_us = await self._call(name, keys, [*arguments, *self._reckoning.arguments(sent_us)])
+        self._reckoning.heard(sent_us, told[_TOLD_AT[name]], stepped_us)
+        return told
 
 
 def _weight_in(admission: Admission) -> int:

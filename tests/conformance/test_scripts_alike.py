@@ -11,6 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from gateway.lanes.queue import Lanes, Terms
+from gateway.lanes.reckoning import Reckoning
 from gateway.ports import Admission, Claim, Mark, Need, Plan, Settlement, Slots
 from schemas.effect import Effect
 from schemas.lifecycle import CallState, HoldReason
@@ -48,15 +49,21 @@ class Life:
     def __init__(self, side: Side) -> None:
         self.side = side
         self.lanes = Lanes(side.client, Topics(), shard=Shard(), terms=TERMS, plans=lambda: PLANS)
+        self.lanes._reckoning = Reckoning("s0", lambda: self.steady_us / 1_000_000)
+        self.steady_us = 0
         self.claims: list[Claim] = []
+        self._us = START_US
 
     async def begin(self) -> None:
         await self.side.client.xgroup_create("tool-calls", GROUP, id="0", mkstream=True)
         await self.at(START_US)
         await self.lanes.declare()
 
-    async def at(self, us: int) -> None:
-        """Set the time."""
+    async def at(self, us: int, *, steady: bool = True) -> None:
+        """Set the time of the server's clock; with `steady` that of the worker's as well."""
+        if steady:
+            self.steady_us += us - self._us
+        self._us = us
         await self.side.client.hset("clock", mapping={"seconds": us // 1_000_000, "us": us % 1_000_000})
 
     async def arrive(self) -> str:
@@ -248,13 +255,14 @@ async def test_a_random_life_of_the_lanes_goes_alike(redis_server: "Redis") -> N
         told = []
         for number in range(STEPS):
             now_us += dice.choice((1, 1000, 300_000, 1_000_000, 9_000_000))
+            steady = dice.random() < 0.9
             draw = dice.choice(DRAWS)
             step = draw(
                 dice, number if draw is _claim and dice.random() < 0.9 else now_us if draw is not _claim else number - 1
             )
             answers = []
             for life in lives:
-                await life.at(now_us)
+                await life.at(now_us, steady=steady)
                 answers.append(await step(life))
             told.append(f"{now_us - START_US} {draw.__name__} -> {answers[0]}")
             assert answers[0] == answers[1], "\n".join([f"seed {seed}", *told, f"but the twin: {answers[1]}"])

@@ -40,6 +40,9 @@ DEFECTS: Final = {
     "a lease that is not kept": Defect(
         "claim", "leased[#leased + 1] = run.lease_us\n  leased[#leased + 1] = id\n", "", "LTX"
     ),
+    "a clock that is set forward, and limits that stay": Defect(
+        "claim", "  if behind > 0 then follow(limit, behind) end\n", "", "R"
+    ),
     "an end without its letter": Defect("settle", "  if item.letter then\n", "  if false then\n", "L"),
     "a duplicate that is not acknowledged": Defect(
         "enqueue",

@@ -103,7 +103,7 @@ class _Run:
         for fault in self._schedule.faults:
             if not fault.door:
                 loop.outside(fault.at_s, self._strike, fault)
-                world.healed_s = max(world.healed_s, fault.at_s + fault.seconds)
+                world.healed_s = max(world.healed_s, fault.at_s + abs(fault.seconds))
         loop.outside(WELL_S, self._well)
         while loop.now_s < min(MOST_S, world.healed_s + BOUND_S + LOOK_S):
             await asyncio.sleep(LOOK_S)
@@ -150,6 +150,8 @@ class _Run:
             case "refuse":
                 world.vendor.away = True
                 self._loop.outside(fault.seconds, self._listens)
+            case "step":
+                world.stepped_us += int(fault.seconds * 1_000_000)
             case _:
                 for node in self._nodes:
                     node.kill()

@@ -15,7 +15,7 @@ DOORS: Final = ("enqueue", "claim", "mark", "settle", "vendor", "reap", "xreadgr
 SPELLS: Final = ("enqueue", "claim", "mark", "settle", "settle", "vendor", "vendor", "vendor", "reap")
 """Where a pause that outlasts a lease of nine seconds makes a worker that knows nothing of what became of its claim."""
 
-FaultKind = Literal["kill", "pause", "lose", "away", "stall", "refuse", "all"]
+FaultKind = Literal["kill", "pause", "lose", "away", "stall", "refuse", "all", "step"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,8 @@ class Fault:
     """One thing that happens: at a worker's door, or at a time.
 
     kill · pause · lose (one reply): the n-th time that a worker comes to a door, before or after what it does there.
-    away (Redis is started again) · stall (Redis is stopped) · refuse (nobody listens at the vendor) · all (every worker is killed).
+    away (Redis is started again) · stall (Redis is stopped) · refuse (nobody listens at the vendor) · all (every worker is killed) ·
+    step (Redis' clock is set so much forward, or back).
     """
 
     kind: FaultKind
@@ -80,7 +81,7 @@ def drawn(seed: int) -> Schedule:
     dice = Random(seed)
     workers = dice.choice((1, 2, 2, 3))
     sent = _sent(dice)
-    return Schedule(
+    schedule = Schedule(
         seed=seed,
         workers=workers,
         limited=dice.random() < 0.3,
@@ -88,6 +89,7 @@ def drawn(seed: int) -> Schedule:
         behaviours=tuple(_behaviour(dice, dice.choice(sent).op_class) for _ in range(dice.choice((0, 1, 1, 2, 3)))),
         faults=tuple(_fault(dice, workers) for _ in range(dice.choice((1, 1, 2, 2, 3)))),
     )
+    return replace(schedule, faults=(*schedule.faults, *_steps(dice)))
 
 
 def smaller(schedule: Schedule) -> list[Schedule]:
@@ -154,6 +156,13 @@ def _fault(dice: Random, workers: int) -> Fault:
         )
     longest = {"away": 8.0, "stall": 14.0, "refuse": 6.0, "all": 0.0}[kind]
     return Fault(kind=kind, at_s=dice.uniform(0, 4), seconds=dice.uniform(0, longest))
+
+
+def _steps(dice: Random) -> list[Fault]:
+    if dice.random() > 0.15:
+        return []
+    far_s = dice.choice((0.5, 1.0, 5.0, -2.0, 30.0)) * dice.uniform(0.8, 1.2)
+    return [Fault(kind="step", at_s=dice.uniform(0, 3), seconds=far_s)]
 
 
 OPERATIONS: Final = {

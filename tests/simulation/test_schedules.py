@@ -28,7 +28,7 @@ def test_no_schedule_breaks_a_promise(record_property: Any) -> None:
     assert not summary.failed, "\n\n".join(summary.shrunk)
     # Otherwise it would be a proof about nothing.
     assert (
-        min(summary.faults[kind] for kind in ("kill", "pause", "lose", "away", "stall", "refuse", "all"))
+        min(summary.faults[kind] for kind in ("kill", "pause", "lose", "away", "stall", "refuse", "all", "step"))
         > schedules / 50
     )
     assert {"completed", "failed", "escalated", "expired"} <= set(summary.states)

@@ -47,12 +47,14 @@ class World:
     forgot: int = 0
     """How often a worker found that Redis has forgotten, which it never does here."""
     alerts: list[str] = field(default_factory=list)
+    stepped_us: int = 0
+    """How far Redis' clock is ahead."""
     away: bool = False
     stalled_until_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.dice = Random(f"{self.schedule.seed}/world")
-        self.redis = RedisTwin(self.now_us, self.altered)
+        self.redis = RedisTwin(lambda: self.now_us() + self.stepped_us, self.altered)
         self.vendor = TwinVendor(self.now_us)
         self.engine = TwinEngine(self.vendor, self.latency)
         self.files: dict[str, str] = {}

@@ -3,18 +3,20 @@
 -- Idempotent: the same (worker, sequence) gets the same claims again, so that a lost reply parks nothing.
 -- KEYS[1] shard     tag     prefix of calls, runs, parks, plans, gates, virtual, spent:* (hashes), ready, ready:*, lane:*, flows:*, parked:*,
 --                   moves, delayed, leases, slots:* (zsets), fence, forgot, epoch, branch,
---                   doubt and memo:* (strings)
+--                   doubt, stepped and memo:* (strings)
 -- ARGV[1] worker    string  name of the claiming worker
 -- ARGV[2] sequence  int     number of this claim of the worker
 -- ARGV[3] room      int     how many calls the worker has room for
 -- ARGV[4] grace_us  int     lease beyond the call's timeout: time to start plus the guard
 -- ARGV[5] epoch     string  the state the worker believes in; empty for any
--- RETURN  {"claimed", now_us, next_due_us or -1, {id, fence, lease_us, run, body, ...}} | {"forgot", now_us, -1, {}}
+-- ARGV[6] expected  int     what Redis' clock should show by the worker's own, 0 when it cannot tell: see `clock`
+-- ARGV[7] known     int     how far it was known to be set forward when the two were compared
+-- RETURN  {"claimed", now_us, next_due_us or -1, {id, fence, lease_us, run, body, ...}, stepped_us} | {"forgot", now_us, -1, {}, 0}
 local shard, worker, sequence, epoch = KEYS[1], ARGV[1], ARGV[2], ARGV[5]
-local room, grace = tonumber(ARGV[3]), tonumber(ARGV[4])
+local room, grace, expected, known = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, standing, doubt
+-- USES lanes, pacing, standing, doubt, clock
 local STEP, SCANS = 16, 256
 local EMPTY, MORE, PARKED = 1, 2, 3
 local runs, calls = shard .. ':runs', shard .. ':calls'
@@ -264,13 +266,14 @@ local function serve_all()
   serve_ready()
 end
 
-if epoch ~= '' and (redis.call('GET', shard .. ':epoch') ~= epoch or took_over()) then return {'forgot', now, -1, {}} end
+if epoch ~= '' and (redis.call('GET', shard .. ':epoch') ~= epoch or took_over()) then return {'forgot', now, -1, {}, 0} end
+stepped = stepped_by(expected, known)
 local remembered = redis.call('GET', memo_key)
 if remembered then
   local previous = cmsgpack.unpack(remembered)
   if previous.sequence == sequence then
     again(previous.claims)
-    return {'claimed', now, next_due(), out}
+    return {'claimed', now, next_due(), out, stepped}
   end
 end
 -- Lua has no rollback: what was taken before something failed is leased and charged all the same, and reaped later.
@@ -282,4 +285,4 @@ if #out > 0 then redis.call('SET', memo_key, cmsgpack.pack({sequence = sequence,
 local due = redis.call('EXISTS', shard .. ':ready') == 1 and now or next_due()
 -- What this worker has no room for is for the others, who may sleep.
 if room == 0 and due >= 0 and due <= now then redis.call('PUBLISH', shard .. ':wake', 1) end
-return {'claimed', now, due, out}
+return {'claimed', now, due, out, stepped}

@@ -4,7 +4,7 @@
 -- something to claim because of it.
 -- KEYS[1] shard    tag     prefix of calls, runs, stats, held, bytes, parks, plans, gates, virtual, spent:*, answer:*, letters, over,
 --                  progress:* (hashes), aging, lane:*, ready, ready:*, flows:*, parked:*, moves, slots:*, deadlines, delayed, leases (zsets),
---                  forgot, idem:* (strings)
+--                  forgot, stepped, idem:* (strings)
 -- KEYS[2] results  stream  result events
 -- KEYS[3] events   stream  lifecycle events
 -- KEYS[4] letters  stream  dead letters
@@ -14,12 +14,15 @@
 --                  flow and weight are those of a call that was never tried; opens is
 --                  how its letter stands, moves what becomes of the letter that it replays; way says in which lane a deferred call goes on,
 --                  and what it takes there: the way to a read that tells whether it ran, and back
--- RETURN  {now_us, next_due_us or -1, list of "settled" | "stale" | "gone"}
+-- ARGV[2] expected int     what Redis' clock should show by the caller's own, 0 when it cannot tell: see `clock`
+-- ARGV[3] known    int     how far it was known to be set forward when the two were compared
+-- RETURN  {now_us, next_due_us or -1, list of "settled" | "stale" | "gone", stepped_us}
 local shard, results, events, letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local items, answers, woken = cmsgpack.unpack(ARGV[1]), {}, 0
+local expected, known = tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
--- USES lanes, pacing, gates, release, letters, over, topics
+-- USES lanes, pacing, gates, release, letters, over, topics, clock
 local TENANT = 'default'
 
 local unfit = misfit({results, events, letters})
@@ -127,7 +130,8 @@ local function settle(item)
   return 'settled'
 end
 
+stepped = stepped_by(expected, known)
 for index, item in ipairs(items) do answers[index] = settle(item) end
 keep()
 if woken > 0 then redis.call('PUBLISH', shard .. ':wake', woken) end
-return {now, next_due(), answers}
+return {now, next_due(), answers, stepped}

@@ -9,12 +9,13 @@ local now = time[1] * 1000000 + time[2]
 -- USES pacing
 -- A slot in use stands at the end of its lease; it will be free as soon as the answer is there, and W has passed.
 local function returns(limit)
-  local held, out = redis.call('ZCARD', limit.slots), {}
+  local held, out = redis.call('ZCARD', limit.slots) - limit.over, {}
   if limit.kind == 'soft' or held == 0 then return out end
   local step, latest = math.ceil(held / most), now + limit.window_us + math.max(0, limit.stay_us)
   for first = 0, held - 1, step do
     local last = math.min(first + step, held) - 1
-    local score = tonumber(redis.call('ZRANGE', limit.slots, last, last, 'WITHSCORES')[2])
+    local place = limit.over + last
+    local score = tonumber(redis.call('ZRANGE', limit.slots, place, place, 'WITHSCORES')[2])
     out[#out + 1] = {math.min(score, latest), math.ceil(limit.used * (last - first + 1) / held)}
   end
   return out

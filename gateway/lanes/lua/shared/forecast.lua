@@ -40,10 +40,11 @@ local function slot_at(limit, wanted, start, hasty)
   local round = limit.window_us + stay
   local rounds = math.floor((wanted - 1) / limit.most)
   local rest, room = (wanted - 1) % limit.most + 1, math.max(0, limit.most - limit.used)
-  local at, held = start, redis.call('ZCARD', limit.slots)
+  local at, held = start, redis.call('ZCARD', limit.slots) - limit.over
   if rest > room and held > 0 then
     local index = math.min(held, math.ceil((rest - room) * held / limit.used)) - 1
-    local score = tonumber(redis.call('ZRANGE', limit.slots, index, index, 'WITHSCORES')[2] or now)
+    local place = limit.over + index
+    local score = tonumber(redis.call('ZRANGE', limit.slots, place, place, 'WITHSCORES')[2] or now)
     -- A slot in use stands at the end of its lease; it will be free as soon as the answer is there, and some were asked before others.
     at = math.max(at, math.min(score, now + limit.window_us + math.ceil(stay * (index + 1) / held)))
   end

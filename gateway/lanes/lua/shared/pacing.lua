@@ -1,11 +1,13 @@
 -- pacing: what limits allow, to the letter what `pacing.py` says. The including script binds `shard` and `now`.
 -- plans (hash: connector|operation -> what its calls take), slots:* (zset: permit -> when its slots may be used again),
--- spent:* (hash: used, tat, back, most, grow_us, stay_us, quick_us, phantom, and the cost of each sub-bucket),
+-- spent:* (hash: used, tat, back, most, grow_us, stay_us, quick_us, phantom, stepped, and the cost of each sub-bucket),
 -- gates (hash: key -> who closed it, until when),
 -- forgot (string: when this Redis was found to have forgotten, and the name it got then).
 local GUARD_US, MANY, BUCKETS, KEEP_MS = 5000000, 10000, 200, 86400000
 local plans, facts, limits = {}, {}, {}
 local gated, forgot = nil, nil
+-- How far Redis' clock was set forward, see `clock`. A script that leaves it nil only looks: it forgets nothing that has run out.
+local stepped = nil
 
 local function plan_of(connector, operation)
   local name = connector .. '|' .. operation
@@ -51,22 +53,43 @@ local function cost_for(need, costs)
   return costs and costs[need.name] or need.most
 end
 
+local function is_bucket(permit) return string.sub(permit, 1, 1) == 'b' end
+
 local function cost_of(limit, permit)
-  local cost = string.match(permit, ':(%d+)$')
-  if cost then return tonumber(cost) end
-  local bucket = redis.call('HGET', limit.spent, permit)
-  redis.call('HDEL', limit.spent, permit)
-  return tonumber(bucket or '0')
+  if is_bucket(permit) then return tonumber(redis.call('HGET', limit.spent, permit) or '0') end
+  return tonumber(string.match(permit, ':(%d+)$') or '0')
 end
 
--- Written at once, since scripts that only look do it too.
+-- Counts what has run out as gone. Only who knows of steps writes that down: after one, what has run out by the clock may not have.
 local function expire(limit)
-  for _ = 1, 20 do
-    local over = redis.call('ZRANGEBYSCORE', limit.slots, '-inf', now, 'LIMIT', 0, 1000)
+  for round = 0, 19 do
+    local over = redis.call('ZRANGEBYSCORE', limit.slots, '-inf', now, 'LIMIT', stepped and 0 or 1000 * round, 1000)
     if #over == 0 then return end
-    for _, permit in ipairs(over) do limit.used = limit.used - cost_of(limit, permit) end
-    redis.call('ZREM', limit.slots, unpack(over))
-    redis.call('HSET', limit.spent, 'used', limit.used)
+    for _, permit in ipairs(over) do
+      limit.used = limit.used - cost_of(limit, permit)
+      if stepped and is_bucket(permit) then redis.call('HDEL', limit.spent, permit) end
+    end
+    if stepped then
+      redis.call('ZREM', limit.slots, unpack(over))
+      redis.call('HSET', limit.spent, 'used', limit.used)
+    else
+      limit.over = limit.over + #over
+    end
+  end
+end
+
+-- Slots stand at times of Redis' clock. When that is set forward they move along, or the step would free what is still in the
+-- vendor's windows. From the end, so that ranks stay what they are.
+local function follow(limit, by_us)
+  limit.tat = limit.tat + by_us
+  redis.call('HSET', limit.spent, 'tat', limit.tat, 'stepped', string.format('%.0f', stepped))
+  for last = redis.call('ZCARD', limit.slots) - 1, 0, -1000 do
+    local held, moved = redis.call('ZRANGE', limit.slots, math.max(0, last - 999), last, 'WITHSCORES'), {}
+    for index = 1, #held, 2 do
+      moved[index] = tonumber(held[index + 1]) + by_us
+      moved[index + 1] = held[index]
+    end
+    redis.call('ZADD', limit.slots, unpack(moved))
   end
 end
 
@@ -79,13 +102,15 @@ end
 local function limit_of(need)
   local limit = limits[need.key]
   if limit then return limit end
-  limit = {key = need.key, kind = need.kind, declared = need.most, window_us = need.window_us, fresh = {}, dirty = false}
+  limit = {key = need.key, kind = need.kind, declared = need.most, window_us = need.window_us, fresh = {}, dirty = false, over = 0}
   limit.slots, limit.spent = shard .. ':slots:' .. need.key, shard .. ':spent:' .. need.key
-  local kept = redis.call('HMGET', limit.spent, 'used', 'tat', 'most', 'grow_us', 'stay_us', 'back', 'quick_us')
+  local kept = redis.call('HMGET', limit.spent, 'used', 'tat', 'most', 'grow_us', 'stay_us', 'back', 'quick_us', 'stepped')
   limit.used, limit.tat = tonumber(kept[1] or '0'), tonumber(kept[2] or '0')
   limit.learned, limit.grow_us = tonumber(kept[3] or '-1'), tonumber(kept[4] or '0')
   limit.stay_us, limit.back = tonumber(kept[5] or '-1'), tonumber(kept[6] or '0')
   limit.quick_us = tonumber(kept[7] or '-1')
+  local behind = stepped and stepped - tonumber(kept[8] or '0') or 0
+  if behind > 0 then follow(limit, behind) end
   limit.most = limit.learned > 0 and math.min(need.most, limit.learned) or need.most
   if limit.kind == 'soft' then soften(limit) else expire(limit) end
   limits[need.key] = limit
@@ -132,13 +157,12 @@ local function free_at(limit, cost)
   flush(limit)
   local short, at = limit.used + cost - math.max(limit.most, cost), now
   if short <= 0 then return now end
-  local permits = redis.call('ZRANGE', limit.slots, 0, math.min(short, 128) - 1, 'WITHSCORES')
+  local permits = redis.call('ZRANGEBYSCORE', limit.slots, now + 1, '+inf', 'WITHSCORES', 'LIMIT', 0, math.min(short, 128))
   -- A sum without slots to it could only be waited for in vain: somebody else's hand was here.
   if #permits == 0 then limit.used, limit.dirty = 0, true end
   for index = 1, #permits, 2 do
     at = tonumber(permits[index + 1])
-    local cost_here = tonumber(string.match(permits[index], ':(%d+)$') or redis.call('HGET', limit.spent, permits[index]) or '1')
-    short = short - cost_here
+    short = short - cost_of(limit, permits[index])
     if short <= 0 then break end
   end
   return at

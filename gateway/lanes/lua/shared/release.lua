@@ -10,7 +10,7 @@ local function fill_bucket(limit, at, cost)
   local over = bucket_of(limit, at)
   local bucket = string.format('b%.0f', over)
   redis.call('HINCRBY', limit.spent, bucket, cost)
-  redis.call('ZADD', limit.slots, over, bucket)
+  redis.call('ZADD', limit.slots, 'GT', over, bucket)
 end
 
 -- Moves a permit of `cost` to `at`, at its actual cost; a permit that had run out before it was settled counts again.
