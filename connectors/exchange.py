@@ -52,7 +52,7 @@ class Unconfirmed:
 
 
 Marked = Literal["marked", "lost", "unconfirmed"]
-"""What came of the `sending` mark."""
+"""What came of the `sending` mark; `unconfirmed`: the claim is the caller's, but no replica has said that it holds the mark."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,13 +107,12 @@ async def join(stack: AsyncExitStack, settings: Settings, around: Ambient) -> Jo
     reader: Reader = TopicReader(home.listener, fleet, topics.followed)
     away: tuple[type[Exception], ...] = PASSING
     if kafka_servers(settings.bus_url) is not None:
-        from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
+        from gateway.kafka.cluster import brokers_of  # noqa: PLC0415 - a Redis bus does not pay for it
         from gateway.kafka.reader import KafkaReader  # noqa: PLC0415 - a Redis bus does not pay for it
         from gateway.kafka.topics import AWAY  # noqa: PLC0415
 
         group = f"{topics.prefix}{GROUP}-journal"
-        cluster = cluster_of(settings)
-        assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+        cluster = brokers_of(settings)
         reader = kafka = KafkaReader(cluster, topics.followed, group=group, name=around.worker)
         stack.push_async_callback(kafka.close)
         away = (*PASSING, *AWAY)

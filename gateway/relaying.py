@@ -21,12 +21,11 @@ async def relaying(gateway: Gateway) -> AsyncIterator[None]:
     if kafka_servers(settings.bus_url) is None:
         yield
         return
-    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - a Redis bus does not pay for it
+    from gateway.kafka.cluster import brokers_of  # noqa: PLC0415 - a Redis bus does not pay for it
     from gateway.kafka.producer import Producer  # noqa: PLC0415 - a Redis bus does not pay for it
     from gateway.kafka.topics import Wanted, ensure  # noqa: PLC0415
 
-    cluster = cluster_of(settings)
-    assert cluster is not None  # noqa: S101 - as above
+    cluster = brokers_of(settings)
     wanted = Wanted(names=topics.outgoing, partitions=settings.bus_partitions, copies=settings.kafka_copies)
 
     def relay_of(seat: Seat) -> Relay:

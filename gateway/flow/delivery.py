@@ -11,7 +11,7 @@ import msgspec
 
 from connectors.catalog import Catalog, Unknown
 from connectors.declared import Connection, Operation
-from connectors.exchange import Lease
+from connectors.exchange import Lease, Marked
 from gateway.flow import lookups, settlements, stored_calls
 from gateway.flow.contract_watch import ContractWatch
 from gateway.flow.lookups import Lookups, Waiting
@@ -27,7 +27,7 @@ from gateway.policy.replays import only_judged
 from gateway.policy.reviews import against, asked, covered, decided_against
 from gateway.policy.slots import fate
 from gateway.policy.windows import window_open
-from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Marked, Settled, Settlement
+from gateway.ports import Ambient, Claim, DeliveryQueue, Mark, Settled, Settlement
 from schemas.effect import REPEATABLE, Effect, OperationClass, needs_mark
 from schemas.failure import Failure
 from schemas.lifecycle import DEAD_LETTERED, CallState

@@ -219,7 +219,9 @@ class Intake:
             incoming, verdict = judged
             if isinstance(verdict, Refuse):
                 return self._refusal(incoming, verdict)
-            admission = msgspec.structs.replace(self._admission(incoming, verdict), sent_us=_sent_us(entry, verdict))
+            admission = self._admission(incoming, verdict)
+            if entry.again is not None:
+                admission = msgspec.structs.replace(admission, sent_us=_sent_us(entry.again, verdict))
             return _Waiting(incoming, verdict, admission)
         except Exception as error:
             log.exception("intake.broken", entry=entry.id)
@@ -284,11 +286,11 @@ class Intake:
         return Refusal(entry=entry.id, counts=["received", "undecodable"], events=[], letter=letter, opens=opens)
 
 
-def _sent_us(entry: Entry, verdict: Admit) -> int | None:
+def _sent_us(again: Again, verdict: Admit) -> int | None:
     """Say since when it may have been sent, if a lost state may have sent it."""
-    if entry.again is None or (entry.again.covered and needs_mark(verdict.operation.op_class)):
+    if again.covered and needs_mark(verdict.operation.op_class):
         return None
-    return entry.again.since_us
+    return again.since_us
 
 
 def refused_by_queue(answer: Answer, verdict: Admit) -> Refuse | None:

@@ -10,8 +10,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
+from connectors.exchange import Marked
 from gateway.lanes import replies, scripts
-from gateway.ports import Marked
 from schemas.topics import Shard
 
 log = structlog.get_logger()

@@ -16,6 +16,7 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from connectors.exchange import Marked
 from gateway.lanes import replies, scripts
 from gateway.lanes.batch import Batcher, Load
 from gateway.lanes.connect import RefusingError
@@ -29,7 +30,6 @@ from gateway.ports import (
     Known,
     LaneState,
     Mark,
-    Marked,
     Plan,
     Refusal,
     Settled,

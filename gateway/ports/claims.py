@@ -195,8 +195,4 @@ class Mark(msgspec.Struct, frozen=True):
     fence: int
 
 
-Marked = Literal["marked", "lost", "unconfirmed"]
-"""Whether sending may begin; `unconfirmed`: the claim is the caller's, but no replica has said that it holds the mark."""
-
-
 Settled = Literal["settled", "stale", "gone"]

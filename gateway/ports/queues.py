@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from connectors.exchange import Marked
 from gateway.ports.admission import Admission, Answer, Refusal
-from gateway.ports.claims import Claim, Mark, Marked, Settled, Settlement
+from gateway.ports.claims import Claim, Mark, Settled, Settlement
 from gateway.ports.views import Known
 from schemas.lifecycle import HoldReason
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.kafka.cluster import Cluster, cluster_of
+from gateway.kafka.cluster import Cluster, brokers_of
 from gateway.policy.bus_address import Misnamed
 from gateway.settings import Settings
 from tests.certificates import self_signed
@@ -22,14 +22,13 @@ def files(tmp_path: Path) -> Path:
 
 
 def made(**settings: Any) -> Cluster:
-    cluster = cluster_of(Settings(**settings))
-    assert cluster is not None
-    return cluster
+    return brokers_of(Settings(**settings))
 
 
-def test_a_redis_is_no_cluster() -> None:
-    assert cluster_of(Settings(bus_url="redis://localhost")) is None
-    assert cluster_of(Settings()) is None
+@pytest.mark.parametrize("url", ["redis://localhost", None])
+def test_a_redis_has_no_brokers(url: str | None) -> None:
+    with pytest.raises(AssertionError):
+        made(bus_url=url)
 
 
 @pytest.mark.parametrize(

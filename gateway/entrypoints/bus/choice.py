@@ -53,12 +53,11 @@ def _kafka(around: Around) -> Bus:
     from gateway.entrypoints.bus.on_kafka import KafkaBus, Parts, Terms  # noqa: PLC0415 - a Redis bus does not pay for it
     from gateway.entrypoints.bus.rereading import Rereading  # noqa: PLC0415 - as above
     from gateway.entrypoints.bus.rereading import Terms as LossTerms  # noqa: PLC0415 - as above
-    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - as above
+    from gateway.kafka.cluster import brokers_of  # noqa: PLC0415 - as above
     from gateway.kafka.topics import Wanted  # noqa: PLC0415
 
     settings, topics, home = around.settings, around.topics, around.shards.home
-    cluster = cluster_of(settings)
-    assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+    cluster = brokers_of(settings)
     wanted = Wanted(
         names=(topics.calls, *topics.outgoing), partitions=settings.bus_partitions, copies=settings.kafka_copies
     )

@@ -27,7 +27,7 @@ from gateway.entrypoints.bus.security import security_of
 from gateway.flow.intake import Entry, Intake
 from gateway.kafka.cluster import REQUEST_MS, Cluster
 from gateway.kafka.topics import AWAY, Unfit, Wanted, ensure
-from gateway.lanes.offsets import Forgotten, Kept, Note, Offsets
+from gateway.lanes.offsets import Forgotten, Kept, Note
 from gateway.lanes.queue import PASSING
 from gateway.lanes.spread.above import AllOffsets
 
@@ -74,7 +74,7 @@ class Parts:
     """What takes the records in."""
 
     intake: Intake
-    offsets: Offsets | AllOffsets
+    offsets: AllOffsets
     alone: Alone
     rereading: Rereading
 

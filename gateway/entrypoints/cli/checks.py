@@ -133,12 +133,9 @@ async def _alone(settings: Settings, topics: Topics) -> list[Finding]:
     if isinstance(facts, str):
         return [await _unreachable(settings, facts)]
     findings = list(_server(facts, embedded=settings.redis_url is None))
+    if (kafka := await _kafka(settings, topics)) is not None:
+        return [*findings, kafka]
     bus = facts
-    try:
-        if kafka_servers(settings.bus_url) is not None:
-            return [*findings, await _kafka(settings, topics)]
-    except Misnamed as error:
-        return [*findings, Finding("bus", "fail", str(error), "Correct the setting.")]
     if settings.bus_url is not None:
         there = await checkup(settings.bus_url, topics.calls)
         if isinstance(there, str):
@@ -161,21 +158,23 @@ async def _clustered(settings: Settings, address: ClusterAddress, topics: Topics
             findings.append(Finding("redis", "fail", f"{name} {facts}", "Start it, or let a replica take over."))
         else:
             findings += [replace(one, detail=f"{name}: {one.detail}") for one in _server(facts, embedded=False)]
+    no_bus = Finding("bus", "fail", "a cluster is no bus", "Set SLUICE_BUS_URL=kafka://host:port.")
+    return [*findings, await _kafka(settings, topics) or no_bus]
+
+
+async def _kafka(settings: Settings, topics: Topics) -> Finding | None:
+    """Look at Kafka; None where the bus is a Redis."""
     try:
-        kafka = kafka_servers(settings.bus_url)
+        return None if kafka_servers(settings.bus_url) is None else await _brokers(settings, topics)
     except Misnamed as error:
-        return [*findings, Finding("bus", "fail", str(error), "Correct SLUICE_BUS_URL.")]
-    if kafka is None:
-        return [*findings, Finding("bus", "fail", "a cluster is no bus", "Set SLUICE_BUS_URL=kafka://host:port.")]
-    return [*findings, await _kafka(settings, topics)]
+        return Finding("bus", "fail", str(error), "Correct the setting.")
 
 
-async def _kafka(settings: Settings, topics: Topics) -> Finding:
-    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415 - most have no Kafka
+async def _brokers(settings: Settings, topics: Topics) -> Finding:
+    from gateway.kafka.cluster import brokers_of  # noqa: PLC0415 - most have no Kafka
     from gateway.kafka.topics import AWAY, Unfit, there  # noqa: PLC0415 - as above
 
-    cluster = cluster_of(settings)
-    assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+    cluster = brokers_of(settings)
     try:
         missing = {topics.calls, *topics.outgoing} - await there(cluster)
     except Unfit as error:

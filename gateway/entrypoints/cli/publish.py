@@ -110,12 +110,11 @@ async def _inlet(settings: "Settings") -> AsyncIterator[_Inlet]:
         async with connect(settings.bus_url or settings.state_url) as redis:
             yield Inlet(redis, topic)
         return
-    from gateway.kafka.cluster import cluster_of  # noqa: PLC0415
+    from gateway.kafka.cluster import brokers_of  # noqa: PLC0415
     from gateway.kafka.inlet import KafkaInlet  # noqa: PLC0415
     from gateway.kafka.topics import AWAY, Unfit, Wanted, ensure  # noqa: PLC0415
 
-    cluster = cluster_of(settings)
-    assert cluster is not None  # noqa: S101 - the URL's scheme was looked at
+    cluster = brokers_of(settings)
     wanted = Wanted(names=[topic], partitions=settings.bus_partitions, copies=settings.kafka_copies)
     try:
         await ensure(cluster, wanted)

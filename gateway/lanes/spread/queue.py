@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from connectors.exchange import Marked
 from gateway.lanes.queue import Lanes
 from gateway.lanes.reviews import Reviews
 from gateway.lanes.spread.shards import Spread
-from gateway.ports import Admission, Answer, Claim, Known, LaneState, Mark, Marked, Refusal, Settled, Settlement
+from gateway.ports import Admission, Answer, Claim, Known, LaneState, Mark, Refusal, Settled, Settlement
 from gateway.ports.reviews import Answer as Decided
 from gateway.ports.reviews import Word
 from schemas.lifecycle import HoldReason
