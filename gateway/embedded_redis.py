@@ -45,6 +45,9 @@ STEADY_AFTER_S = 60.0
 SOCKET_PATH_BYTES = 100
 """The kernel allows 108 (Linux) or 104 (macOS) with the closing zero."""
 
+TORN = b"loaded anyway because aof-load-truncated is enabled"
+"""What a server writes into its log when the last write in its file was not whole."""
+
 LOG_BYTES = 10_000_000
 """A server log longer than this is moved aside at the next start."""
 
@@ -167,9 +170,11 @@ class EmbeddedRedis:
     async def _launch(self, lock: int) -> None:
         self.program = await self._choose()
         with self._log.open("ab") as output:
+            config = self._write_config()
+            told = self._log.stat().st_size if self._log.exists() else 0
             self._process = await asyncio.create_subprocess_exec(
                 self.program.path,
-                self._write_config(),
+                config,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -184,6 +189,12 @@ class EmbeddedRedis:
                 self._process.kill()
                 await self._process.wait()
             raise EmbeddedRedisError(f"{error} ({self.program}). The end of {self._log}:\n{_tail(self._log)}") from None
+        if TORN in self._log.read_bytes()[told:]:
+            log.warning(
+                "the embedded redis found its file torn in the middle of a write and cut that off; if only the server died, nobody "
+                "was promised it, but if the disk or the machine failed, what was promised last may be gone: publish again, with the "
+                "same ids, what has no result"
+            )
 
     async def _choose(self) -> Program:
         """The first program that can read what lies here; what it will write is noted for the next start."""

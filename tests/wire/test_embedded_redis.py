@@ -142,6 +142,23 @@ async def test_what_was_acknowledged_survives_kill_9_and_the_watcher_brings_the_
         await asyncio.wait_for(watcher, 5)
 
 
+async def test_a_file_that_is_torn_at_its_end_is_told_once(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with EmbeddedRedis(data) as server, client(server) as redis:
+        await redis.set("first", "yes")
+        await redis.set("last", "yes")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+    (written,) = (data / "redis").rglob("*.incr.aof")
+    with written.open("r+b") as file:
+        file.truncate(written.stat().st_size - 5)
+    assert "torn" not in caplog.text
+    async with EmbeddedRedis(data) as server, client(server) as redis:
+        assert (await redis.get("first"), await redis.get("last")) == (b"yes", None)
+    assert caplog.text.count("torn in the middle of a write") == 1
+    async with EmbeddedRedis(data):
+        assert caplog.text.count("torn in the middle of a write") == 1
+
+
 async def test_data_survive_a_stop_and_a_start(data: Path) -> None:
     async with EmbeddedRedis(data) as server, client(server) as redis:
         await redis.set("kept", "yes")
