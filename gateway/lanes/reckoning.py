@@ -37,14 +37,20 @@ class Reckoning:
 
     def heard(self, sent_us: int, told_us: int, stepped_us: int) -> None:
         """Note what Redis' clock showed to a script sent at `sent_us`, and how far it was known to be set forward then."""
-        apart_us = told_us - sent_us
-        if self._apart_us is None or stepped_us != self._stepped_us:
-            if self._apart_us is not None and stepped_us > self._stepped_us:
-                log.warning("redis.clock_stepped", shard=self._shard, by_s=(stepped_us - self._stepped_us) / 1e6)
+        apart_us, by_us = told_us - sent_us, stepped_us - self._stepped_us
+        if self._apart_us is None or by_us:
+            if self._apart_us is not None and self._saw(
+                by_us, apart_us - self._drifted(sent_us, self._apart_us), sent_us
+            ):
+                log.warning("redis.clock_stepped", shard=self._shard, by_s=by_us / 1e6)
             self._apart_us = apart_us
         else:
             self._apart_us = min(self._drifted(sent_us, self._apart_us), apart_us)
         self._compared_us, self._stepped_us = sent_us, stepped_us
+
+    def _saw(self, by_us: int, ahead_us: float, sent_us: int) -> bool:
+        """Tell whether this process is the one that found a step, and whether its request was too quick to look like one."""
+        return 0 < by_us <= ahead_us + 1 and self.now_us() - sent_us < by_us
 
     def _drifted(self, at_us: int, apart_us: float) -> float:
         return apart_us + DRIFT * max(0, at_us - self._compared_us)
