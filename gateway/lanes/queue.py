@@ -21,7 +21,7 @@ from gateway.lanes import replies, scripts
 from gateway.lanes.batch import Batcher, Load
 from gateway.lanes.connect import RefusingError
 from gateway.lanes.marks import ANY, Copies, Marks
-from gateway.lanes.reckoning import Reckoning
+from gateway.lanes.reckoning import Reckoning, steady_s
 from gateway.ports import (
     Admission,
     Answer,
@@ -69,6 +69,8 @@ class Terms:
     group: str = GROUP
     """Where entries of the bus are acknowledged; empty: on another bus, and their offsets are marked here."""
     copies: Copies = ANY
+    steady: Callable[[], float] = steady_s
+    """Seconds on a clock that nobody sets."""
 
     def load(self, weigh: Callable[[T], int]) -> Load[T]:
         """Return what one flight may carry."""
@@ -89,7 +91,7 @@ class Lanes:
         self._plans = plans
         self.moved: Callable[[int, int | None], None] = lambda _now_us, _due_us: None
         """Told after settlements what time it is and when there may be something to claim; whoever claims sets it."""
-        self._reckoning = Reckoning(shard.tag, lambda: asyncio.get_running_loop().time())
+        self._reckoning = Reckoning(shard.tag, terms.steady)
         self._enqueue: Batcher[Admission, Answer] = Batcher(self._send_admissions, terms.load(_weight_in))
         self._marks = Marks(redis, shard, terms.copies)
         self._mark: Batcher[Mark, Marked] = Batcher(self._send_marks, terms.load(lambda _: 64))
@@ -129,7 +131,7 @@ class Lanes:
     async def claim(self, worker: str, sequence: int, *, room: int, grace_us: int, epoch: str = "") -> Claims:
         """Take up to `room` calls; the same sequence after a lost reply gives the same claims; empty `epoch`: any state."""
         arguments = [worker, sequence, min(room, self._terms.items), grace_us, epoch]
-        return replies.claims(await self._call_paced("claim", [self.shard.tag], arguments))
+        return replies.claims(await self._paced("claim", [self.shard.tag], arguments, self._reckoning.proven_us))
 
     async def reap(self, *, most: int, lease_us: int, gap_us: int, hold_us: int) -> tuple[Claim, ...]:
         """Take over claims whose lease ended; after a gap of `gap_us` without reaping nothing is for `hold_us`."""
@@ -247,7 +249,7 @@ class Lanes:
         topics = self._topics
         keys = [self.shard.tag, topics.results, topics.events, topics.letters]
         items = [_pack(settlements)]
-        now, due, told = await self._until_answered("settle", lambda: self._call_paced("settle", keys, items))
+        now, due, told = await self._until_answered("settle", lambda: self._paced("settle", keys, items))
         self.moved(now, due if due >= 0 else None)
         return [cast("Settled", replies.text(reply)) for reply in told]
 
@@ -271,11 +273,11 @@ class Lanes:
     async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         return await scripts.run(self._redis, name, keys, arguments)
 
-    async def _call_paced(self, name: str, keys: list[str], arguments: list[Any]) -> list[Any]:
+    async def _paced(self, name: str, keys: list[str], arguments: list[Any], *more: int) -> list[Any]:
         """Run a script that gives or frees slots: it must know of a clock that was set forward."""
         sent_us = self._reckoning.now_us()
         told: list[Any]
-        *told, stepped_us = await self._call(name, keys, [*arguments, *self._reckoning.arguments(sent_us)])
+        *told, stepped_us = await self._call(name, keys, [*arguments, *self._reckoning.expected(sent_us), *more])
         self._reckoning.heard(sent_us, told[_TOLD_AT[name]], stepped_us)
         return told
 

@@ -42,6 +42,8 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     most: int
     window_us: int
+    hold_us: int = 0
+    """How long a claim may hold it at most."""
     cost: int
     ends_us: int | None = None
     """Where its share of a soft limit ends, and what it paid for each unit of cost: no more than what is left is given back."""

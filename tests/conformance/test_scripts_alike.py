@@ -4,6 +4,7 @@ Both run the same sources; what is compared is everything around them: commands,
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -11,7 +12,6 @@ import msgspec
 from redis.asyncio import Redis
 
 from gateway.lanes.queue import Lanes, Terms
-from gateway.lanes.reckoning import Reckoning
 from gateway.ports import Admission, Claim, Mark, Need, Plan, Settlement, Slots
 from schemas.effect import Effect
 from schemas.lifecycle import CallState, HoldReason
@@ -48,9 +48,9 @@ class Life:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self.lanes = Lanes(side.client, Topics(), shard=Shard(), terms=TERMS, plans=lambda: PLANS)
-        self.lanes._reckoning = Reckoning("s0", lambda: self.steady_us / 1_000_000)
         self.steady_us = 0
+        terms = replace(TERMS, steady=lambda: self.steady_us / 1_000_000)
+        self.lanes = Lanes(side.client, Topics(), shard=Shard(), terms=terms, plans=lambda: PLANS)
         self.claims: list[Claim] = []
         self._us = START_US
 

@@ -41,7 +41,10 @@ DEFECTS: Final = {
         "claim", "leased[#leased + 1] = run.lease_us\n  leased[#leased + 1] = id\n", "", "LTX"
     ),
     "a clock that is set forward, and limits that stay": Defect(
-        "claim", "  if behind > 0 then follow(limit, behind) end\n", "", "R"
+        "claim", "  if stepped and limit.stepped < stepped and not doubtful then follow(limit, need) end\n", "", "R"
+    ),
+    "a clock that is ahead, and calls that are given all the same": Defect(
+        "claim", "if doubtful then return {'claimed', now, now, {}, stepped} end\n", "doubtful = false\n", "R"
     ),
     "an end without its letter": Defect("settle", "  if item.letter then\n", "  if false then\n", "L"),
     "a duplicate that is not acknowledged": Defect(

@@ -139,6 +139,7 @@ class Node:
             size_bytes=settings.flight_bytes,
             wait_s=settings.redis_wait,
             most_bytes=1 << 30,
+            steady=self._world.loop.time,
         )
         self._redis = redis
         self._lanes = Lanes(redis, TOPICS, shard=SHARD, terms=terms, plans=lambda: planned)

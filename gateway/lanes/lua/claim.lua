@@ -11,9 +11,11 @@
 -- ARGV[5] epoch     string  the state the worker believes in; empty for any
 -- ARGV[6] expected  int     what Redis' clock should show by the worker's own, 0 when it cannot tell: see `clock`
 -- ARGV[7] known     int     how far it was known to be set forward when the two were compared
--- RETURN  {"claimed", now_us, next_due_us or -1, {id, fence, lease_us, run, body, ...}, stepped_us} | {"forgot", now_us, -1, {}, 0}
+-- ARGV[8] proven    int     how much further it was set since, as the worker has proven
+-- RETURN  {"claimed", now_us, next_due_us or -1, {id, fence, lease_us, run, body, ...}, stepped_us} | {"forgot", now_us, -1, {}, stepped_us}
 local shard, worker, sequence, epoch = KEYS[1], ARGV[1], ARGV[2], ARGV[5]
-local room, grace, expected, known = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local room, grace = tonumber(ARGV[3]), tonumber(ARGV[4])
+local expected, known, proven = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- USES lanes, pacing, standing, doubt, clock
@@ -51,7 +53,7 @@ local function charged(run, found)
     local cost = cost_for(need, run.costs)
     local ends, interval = charge(limit_of(need), run.fence, run.lease_us, cost)
     permits[index] = {
-      key = need.key, name = need.name, kind = need.kind, most = need.most, window_us = need.window_us, cost = cost,
+      key = need.key, name = need.name, kind = need.kind, most = need.most, window_us = need.window_us, hold_us = need.hold_us, cost = cost,
       ends_us = ends, interval_us = interval,
     }
   end
@@ -122,7 +124,11 @@ end
 -- How many calls may start now; with 0 also the key that denies it longest and when that may change.
 local function allowed(lane, found, most, own, place)
   if found.shut == nil then found.shut = closed(found) or forgotten(found) or false end
-  if found.shut then return 0, found.shut.key, found.shut.until_us > 0 and found.shut.until_us or nil end
+  -- Also behind a gate what has run out is taken away, or each look would count it again.
+  if found.shut then
+    for _, need in ipairs(found.needs) do limit_of(need) end
+    return 0, found.shut.key, found.shut.until_us > 0 and found.shut.until_us or nil
+  end
   local costs, count, key, at = costs_of(lane, found), most, nil, nil
   for _, need in ipairs(found.needs) do
     local limit, cost = limit_of(need), cost_for(need, costs)
@@ -266,8 +272,10 @@ local function serve_all()
   serve_ready()
 end
 
-if epoch ~= '' and (redis.call('GET', shard .. ':epoch') ~= epoch or took_over()) then return {'forgot', now, -1, {}, 0} end
-stepped = stepped_by(expected, known)
+if epoch ~= '' and (redis.call('GET', shard .. ':epoch') ~= epoch or took_over()) then
+  return {'forgot', now, -1, {}, (stepped_by(0, 0, 0))}
+end
+stepped, doubtful = stepped_by(expected, known, proven)
 local remembered = redis.call('GET', memo_key)
 if remembered then
   local previous = cmsgpack.unpack(remembered)
@@ -276,6 +284,7 @@ if remembered then
     return {'claimed', now, next_due(), out, stepped}
   end
 end
+if doubtful then return {'claimed', now, now, {}, stepped} end
 -- Lua has no rollback: what was taken before something failed is leased and charged all the same, and reaped later.
 local served, failure = pcall(serve_all)
 commit()

@@ -130,7 +130,9 @@ local function settle(item)
   return 'settled'
 end
 
-stepped = stepped_by(expected, known)
+stepped, doubtful = stepped_by(expected, known, 0)
+-- Who cannot tell leaves what has run out to those who can.
+doubtful = doubtful or expected == 0
 for index, item in ipairs(items) do answers[index] = settle(item) end
 keep()
 if woken > 0 then redis.call('PUBLISH', shard .. ':wake', woken) end

@@ -6,8 +6,9 @@
 local GUARD_US, MANY, BUCKETS, KEEP_MS = 5000000, 10000, 200, 86400000
 local plans, facts, limits = {}, {}, {}
 local gated, forgot = nil, nil
--- How far Redis' clock was set forward, see `clock`. A script that leaves it nil only looks: it forgets nothing that has run out.
-local stepped = nil
+-- How far Redis' clock was set forward, see `clock`; a script that leaves it nil only looks, and forgets nothing that has run out.
+-- In doubt whether there was another step nothing runs out at all.
+local stepped, doubtful = nil, false
 
 local function plan_of(connector, operation)
   local name = connector .. '|' .. operation
@@ -78,19 +79,30 @@ local function expire(limit)
   end
 end
 
--- Slots stand at times of Redis' clock. When that is set forward they move along, or the step would free what is still in the
--- vendor's windows. From the end, so that ranks stay what they are.
-local function follow(limit, by_us)
-  limit.tat = limit.tat + by_us
-  redis.call('HSET', limit.spent, 'tat', limit.tat, 'stepped', string.format('%.0f', stepped))
+-- No slot can stand further away than this, but for what the vendor said of its own resets.
+local function latest_of(need)
+  return now + need.window_us + math.ceil(need.window_us / BUCKETS) + (need.hold_us or 0) + GUARD_US
+end
+
+-- Puts every slot where `moved(at, vendors)` says, never earlier than it stands: from the end, so that ranks stay what they are.
+local function put_off(limit, moved)
   for last = redis.call('ZCARD', limit.slots) - 1, 0, -1000 do
-    local held, moved = redis.call('ZRANGE', limit.slots, math.max(0, last - 999), last, 'WITHSCORES'), {}
+    local held, changed = redis.call('ZRANGE', limit.slots, math.max(0, last - 999), last, 'WITHSCORES'), {}
     for index = 1, #held, 2 do
-      moved[index] = tonumber(held[index + 1]) + by_us
-      moved[index + 1] = held[index]
+      changed[index] = moved(tonumber(held[index + 1]), string.sub(held[index], 1, 1) == 'p')
+      changed[index + 1] = held[index]
     end
-    redis.call('ZADD', limit.slots, unpack(moved))
+    redis.call('ZADD', limit.slots, unpack(changed))
   end
+end
+
+-- Slots stand at times of Redis' clock. When that is set forward they move along, or the step would free what is still in the
+-- vendor's windows; a row that was written by who knew nothing of steps is moved no further than a slot can stand.
+local function follow(limit, need)
+  local by, latest = stepped - limit.stepped, latest_of(need)
+  limit.tat = math.max(limit.tat, math.min(limit.tat + by, now + 2 * limit.window_us))
+  limit.stepped, limit.dirty = stepped, true
+  put_off(limit, function(at, vendors) return vendors and at + by or math.max(at, math.min(at + by, latest)) end)
 end
 
 -- A burst b and an interval T with b + W/T <= N + 1: no window of W holds more than N grants.
@@ -109,10 +121,10 @@ local function limit_of(need)
   limit.learned, limit.grow_us = tonumber(kept[3] or '-1'), tonumber(kept[4] or '0')
   limit.stay_us, limit.back = tonumber(kept[5] or '-1'), tonumber(kept[6] or '0')
   limit.quick_us = tonumber(kept[7] or '-1')
-  local behind = stepped and stepped - tonumber(kept[8] or '0') or 0
-  if behind > 0 then follow(limit, behind) end
+  limit.stepped = kept[1] and tonumber(kept[8] or '0') or stepped or 0
   limit.most = limit.learned > 0 and math.min(need.most, limit.learned) or need.most
-  if limit.kind == 'soft' then soften(limit) else expire(limit) end
+  if stepped and limit.stepped < stepped and not doubtful then follow(limit, need) end
+  if limit.kind == 'soft' then soften(limit) elseif not doubtful then expire(limit) end
   limits[need.key] = limit
   return limit
 end
@@ -157,7 +169,7 @@ local function free_at(limit, cost)
   flush(limit)
   local short, at = limit.used + cost - math.max(limit.most, cost), now
   if short <= 0 then return now end
-  local permits = redis.call('ZRANGEBYSCORE', limit.slots, now + 1, '+inf', 'WITHSCORES', 'LIMIT', 0, math.min(short, 128))
+  local permits = redis.call('ZRANGE', limit.slots, limit.over, limit.over + math.min(short, 128) - 1, 'WITHSCORES')
   -- A sum without slots to it could only be waited for in vain: somebody else's hand was here.
   if #permits == 0 then limit.used, limit.dirty = 0, true end
   for index = 1, #permits, 2 do
@@ -173,6 +185,7 @@ local function keep()
     if limit.dirty then
       flush(limit)
       redis.call('HSET', limit.spent, 'used', limit.used, 'tat', limit.tat, 'back', limit.back)
+      if limit.stepped > 0 then redis.call('HSET', limit.spent, 'stepped', string.format('%.0f', limit.stepped)) end
       if limit.stay_us >= 0 then redis.call('HSET', limit.spent, 'stay_us', limit.stay_us, 'quick_us', limit.quick_us) end
       -- Kept far longer than any slot can be held; a limit that nobody uses any more is forgotten.
       local ms = math.ceil(limit.window_us / 1000) + 2 * KEEP_MS
