@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvloop
 
+from connectors import catalog as manifests
 from gateway import logs, roles, starting, telemetry
 from gateway.embedded_redis import EmbeddedRedis, EmbeddedRedisError, Restart
 from gateway.journal.database import Database
@@ -124,7 +125,7 @@ def _welcome(settings: Settings, server: EmbeddedRedis | None) -> str:
         f"  API      http://{settings.host}:{settings.port}     (curl http://{settings.host}:{settings.port}/readyz)",
         f"  Redis    {server.cli if server else without_password(settings.redis_url or '')}",
         f"  Data     {settings.data.absolute()}",
-        f"  Tools    {_tools(settings)}",
+        *_tools(settings),
         *([f"  Bus      {without_password(settings.bus_url)}"] if settings.bus_url else []),
         f"  Workers  {settings.workers}",
         f"  Journal  {Database(settings.journal, writes=False).name}",
@@ -133,11 +134,21 @@ def _welcome(settings: Settings, server: EmbeddedRedis | None) -> str:
     return "\n".join(lines)
 
 
-def _tools(settings: Settings) -> str:
-    """Return the command that lists what was loaded here, from wherever it is typed."""
-    if "connectors" not in settings.model_fields_set:
-        return "sluice connectors ls"
-    return " ".join(["sluice connectors ls", *(f"--connectors {path.resolve()}" for path in settings.connectors)])
+def _tools(settings: Settings) -> list[str]:
+    """Return how many tools were loaded here, and the commands that list them and what is wrong, from wherever they are typed."""
+    loaded = manifests.load([path for path in settings.connectors if path.exists()], os.environ)
+    wrong = sum(problem.severity == "error" for problem in loaded.problems)
+    given = settings.connectors if "connectors" in settings.model_fields_set else []
+    ls = " ".join(["sluice connectors ls", *(f"--connectors {path.resolve()}" for path in given)])
+    lint = " ".join(["sluice connectors lint", *(str(path.resolve()) for path in given)])
+    lines = [f"  Tools    {len(loaded.catalog.operations)}     ({ls})"]
+    if wrong:
+        lines.append(f"           Their files have {_many(wrong, 'error')}; what has one is left out: {lint}")
+    return lines
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def without_password(url: str) -> str:

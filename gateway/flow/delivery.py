@@ -13,6 +13,7 @@ from connectors.catalog import Catalog, Unknown
 from connectors.declared import Connection, Operation
 from connectors.exchange import Lease, Marked
 from gateway.flow import lookups, settlements, stored_calls
+from gateway.flow.absences import Absences
 from gateway.flow.contract_watch import ContractWatch
 from gateway.flow.lookups import Lookups, Waiting
 from gateway.flow.quarantine import Quarantine
@@ -96,6 +97,7 @@ class Delivery:
         self._ambient = ambient
         self._terms = terms
         self._budgets: dict[str, RetryBudget] = {}
+        self._absences = Absences(parts.catalog, ambient)
         self._lookups = Lookups(
             lookups.Parts(
                 vendor=parts.vendor,
@@ -114,10 +116,13 @@ class Delivery:
         (call, flaw), started_us = self._read(claim), self._now_us()
         if claim.run.doubt is not None:
             return await self._look(claim, call, held_since_s)
+        if (back := None if flaw else self._absences.given_back(claim, call, started_us)) is not None:
+            return await self._parts.queue.settle(back)
         operation = self._parts.catalog().operation(call.tool)
         obstacle = _unreadable(flaw) if flaw else _obstacle(claim, call, operation, started_us)
         if obstacle is not None:
             return await self._settle(self._tried(claim, call, obstacle, started_us, tried=False))
+        assert operation is not None  # noqa: S101 - else it was given back, or is late
         outcome = await self._attempt(claim, call, operation, held_since_s)
         if only_judged(call):
             return await self._settle(self._tried(claim, call, outcome, started_us, tried=True))
@@ -125,9 +130,8 @@ class Delivery:
             self._budgets[call.connector] = self._budget(call.connector).earn(self._terms.budget)
         if outcome.findings:
             await self._parts.contracts.met(call.tool, call.id, outcome.findings)
-        if operation is not None:
-            # After it is listed: whoever finds the gate closed finds what to judge.
-            await self._parts.quarantine.heed(call, operation, outcome)
+        # After it is listed: whoever finds the gate closed finds what to judge.
+        await self._parts.quarantine.heed(call, operation, outcome)
         tried = self._tried(claim, call, outcome, started_us, tried=not outcome.held)
         return await self._settle(self._counted(tried, operation))
 
@@ -197,16 +201,11 @@ class Delivery:
         operation = self._parts.catalog().operation(stored_calls.tool_of(claim.run.home))
         return stored_calls.read(claim.id, claim, operation.op_class if operation else OperationClass.UNSAFE)
 
-    async def _attempt(self, claim: Claim, call: ToolCall, operation: Operation | None, held_since_s: float) -> Outcome:
-        if operation is None:
-            return _nothing(Failure.INGEST_UNKNOWN_TOOL, f'The tool "{call.tool}" was removed while the call waited.')
+    async def _attempt(self, claim: Claim, call: ToolCall, operation: Operation, held_since_s: float) -> Outcome:
         if call.replayed is not None and call.replayed.ran is not None:
             return self._parts.vendor.judge(call.replayed.ran, operation)
         connection = self._parts.catalog().connection_for(operation, call.connection)
-        if isinstance(connection, Unknown):
-            message = f'The connection "{call.connection}" was removed while the call waited.'
-            return _nothing(Failure.INGEST_UNKNOWN_CONNECTION, message)
-
+        assert not isinstance(connection, Unknown)  # noqa: S101 - as above
         lease = self._lease(claim, held_since_s, call.timeout_us)
         return await self._parts.vendor.attempt(call, operation, connection, lease)
 
@@ -222,10 +221,8 @@ class Delivery:
         worker, outcome = self._ambient.worker, _with_answer(call, outcome)
         return Tried(claim=claim, call=call, outcome=outcome, started_us=started_us, worker=worker, tried=tried)
 
-    def _counted(self, tried: Tried, operation: Operation | None) -> Tried:
+    def _counted(self, tried: Tried, operation: Operation) -> Tried:
         """Add what becomes of the claim's slots, and what the vendor's answer taught about its limits."""
-        if operation is None:
-            return tried
         taught = lessons(tried.call, operation.uses, tried.outcome, self._ambient.uniform)
         costs = actual(operation, tried.outcome.result)
         return replace(tried, slots=fate(tried.outcome), costs=costs, lessons=taught or None)

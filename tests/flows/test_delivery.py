@@ -164,19 +164,30 @@ async def test_a_claim_that_was_held_too_long_is_given_back_untouched(stage: Sta
     assert (await stage.result())["attempts"] == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "failure"),
-    [({"operations": {}}, Failure.INGEST_UNKNOWN_TOOL), ({"connections": {}}, Failure.INGEST_UNKNOWN_CONNECTION)],
-)
-async def test_what_was_removed_while_a_call_waited_ends_it_with_a_letter(
-    changes: dict[str, Any], failure: Failure, stage: Stage
-) -> None:
+@pytest.mark.parametrize("changes", [{"operations": {}}, {"connections": {}}])
+async def test_a_call_whose_manifest_is_not_loaded_waits_for_who_has_it(changes: dict[str, Any], stage: Stage) -> None:
     await stage.take_in(event("bank.pay", connection="main"))
+    whole, stage.catalog = stage.catalog, replace(stage.catalog, **changes)
+    await stage.deliver(await stage.claim_one())
+    given_back = stage.lanes.settlements[-1]
+    assert (given_back.state, given_back.attempts, given_back.events) == ("pending", 0, [])
+    assert given_back.due_us is not None
+    assert given_back.due_us > microseconds(stage.clock.now)
+    stage.catalog = whole
+    await stage.run()
+    data = await stage.result()
+    assert (data["state"], data["attempts"], len(stage.vendor.seen)) == ("completed", 1, 1)
+
+
+@pytest.mark.parametrize("changes", [{"operations": {}}, {"connections": {}}])
+async def test_a_call_whose_manifest_never_comes_back_expires(changes: dict[str, Any], stage: Stage) -> None:
+    deadline = stamp(stage.clock.now + timedelta(seconds=60))
+    await stage.take_in(event("bank.pay", connection="main", deadline=deadline))
     stage.catalog = replace(stage.catalog, **changes)
     await stage.run()
     data = await stage.result()
-    assert (data["state"], data["effect"], data["error"]["class"]) == ("failed", "not_executed", failure)
-    assert (stage.vendor.seen, len(await stage.letters())) == ([], 1)
+    assert (data["state"], data["effect"], data["attempts"]) == ("expired", "not_executed", 0)
+    assert (stage.vendor.seen, await stage.letters()) == ([], [])
 
 
 async def test_a_call_that_did_not_start_in_time_expires(stage: Stage) -> None:
