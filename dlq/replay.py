@@ -124,5 +124,5 @@ def _in_doubt(case: Case) -> Verdict:
 
 def _settle(case: Case) -> str:
     if case.effect is Effect.UNKNOWN:
-        return f'sluice dlq resolve {case.letter} --done | --not-done --reason "…"'
+        return f"sluice dlq resolve {case.letter}"
     return f'sluice dlq resolve {case.letter} --done --reason "…"'

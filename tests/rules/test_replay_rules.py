@@ -55,7 +55,8 @@ def test_only_what_cannot_be_a_second_effect_is_called(
     else:
         assert verdict.action is Action.CALL
     if verdict.action is Action.EXCLUDED:
-        assert verdict.next_step.startswith("sluice dlq resolve L ")
+        assert verdict.next_step.startswith("sluice dlq resolve L")
+        assert not set(verdict.next_step) & set("|<>;&"), "what is pasted into a shell runs as one command"
 
 
 @pytest.mark.parametrize("effect", Effect)

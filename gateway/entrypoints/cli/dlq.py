@@ -140,18 +140,19 @@ def _next(letter: str, answer: Mapping[str, Any]) -> str:
 
 def resolve(
     letter: Letter,
-    done: Annotated[bool, typer.Option("--done/--not-done", help="It ran, or it did not.")],
+    done: Annotated[bool | None, typer.Option("--done/--not-done", help="It ran, or it did not.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="How you know; kept.")] = None,
     output: options.Output = None,
 ) -> None:
-    """Say whether a call ran: done ends its letter, not done lets it be replayed. On a terminal it asks how you know.
+    """Say whether a call ran: done ends its letter, not done lets it be replayed. On a terminal it asks what is not given.
 
     \b
     Examples:
       sluice dlq resolve 01JCW3H5N0000000000000000A --done --reason "it is in their list"
       sluice dlq resolve 01JCW3H5N0000000000000000A --not-done --reason "asked their support"
     """
-    answer = _decide(letter, "resolve", {"outcome": "done" if done else "not_done", "reason": _known(reason)}, output)
+    outcome = "done" if _ran(done) else "not_done"
+    answer = _decide(letter, "resolve", {"outcome": outcome, "reason": _known(reason)}, output)
     if answer["status"] == "open":
         say(f"  next: sluice dlq replay {letter} --dry-run")
 
@@ -282,9 +283,22 @@ def when(stamped: str) -> str:
     return f"{stamped[:10]} {stamped[11:19]}Z"
 
 
+def _ran(done: bool | None) -> bool:
+    if done is not None:
+        return done
+    if not _asks():
+        stop(Exit.USAGE, "say --done if it ran at the vendor, or --not-done")
+    return typer.confirm("Did it run at the vendor?", err=True)
+
+
+def _asks() -> bool:
+    """Tell whether somebody is there to answer, and nothing else reads what is written."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def _known(reason: str | None) -> str:
     """Return how a person knows: as given, else asked for, else, where nobody can be asked, that nothing was said."""
-    if reason is None and sys.stdin.isatty() and sys.stderr.isatty():
+    if reason is None and _asks():
         return str(typer.prompt("How do you know? (kept with the decision)", err=True))
     return "no reason was given" if reason is None else reason
 
