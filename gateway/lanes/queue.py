@@ -21,7 +21,7 @@ from gateway.lanes import replies, scripts
 from gateway.lanes.batch import Batcher, Load
 from gateway.lanes.connect import RefusingError
 from gateway.lanes.marks import ANY, Copies, Marks
-from gateway.lanes.reckoning import Reckoning, steady_s
+from gateway.lanes.reckoning import MACHINE, Compared, Reckoning, Steady
 from gateway.ports import (
     Admission,
     Answer,
@@ -51,6 +51,8 @@ MISFIT = "MISFIT"
 MEND_S = 1.0
 """Pause before it is tried again."""
 
+SHARE_EVERY_US, CLOCKS_TTL_S = 10_000_000, 7 * 86_400
+
 _TOLD_AT = {"claim": 1, "settle": 0}
 """Where an answer tells the time of Redis."""
 
@@ -69,8 +71,7 @@ class Terms:
     group: str = GROUP
     """Where entries of the bus are acknowledged; empty: on another bus, and their offsets are marked here."""
     copies: Copies = ANY
-    steady: Callable[[], float] = steady_s
-    """Seconds on a clock that nobody sets."""
+    steady: Steady = MACHINE
 
     def load(self, weigh: Callable[[T], int]) -> Load[T]:
         """Return what one flight may carry."""
@@ -92,6 +93,7 @@ class Lanes:
         self.moved: Callable[[int, int | None], None] = lambda _now_us, _due_us: None
         """Told after settlements what time it is and when there may be something to claim; whoever claims sets it."""
         self._reckoning = Reckoning(shard.tag, terms.steady)
+        self._shared_us = -SHARE_EVERY_US
         self._enqueue: Batcher[Admission, Answer] = Batcher(self._send_admissions, terms.load(_weight_in))
         self._marks = Marks(redis, shard, terms.copies)
         self._mark: Batcher[Mark, Marked] = Batcher(self._send_marks, terms.load(lambda _: 64))
@@ -131,6 +133,7 @@ class Lanes:
     async def claim(self, worker: str, sequence: int, *, room: int, grace_us: int, epoch: str = "") -> Claims:
         """Take up to `room` calls; the same sequence after a lost reply gives the same claims; empty `epoch`: any state."""
         arguments = [worker, sequence, min(room, self._terms.items), grace_us, epoch]
+        await self._share_clock()
         return replies.claims(await self._paced("claim", [self.shard.tag], arguments, self._reckoning.proven_us))
 
     async def reap(self, *, most: int, lease_us: int, gap_us: int, hold_us: int) -> tuple[Claim, ...]:
@@ -272,6 +275,23 @@ class Lanes:
 
     async def _call(self, name: str, keys: list[str], arguments: list[Any]) -> Any:
         return await scripts.run(self._redis, name, keys, arguments)
+
+    async def _share_clock(self) -> None:
+        """Let processes of one machine know how its clock stood to Redis': who starts after a step would take the new time for granted."""
+        mine, name = self._reckoning.known, self._terms.steady.name
+        if not name or (mine is not None and mine.at_us - self._shared_us < SHARE_EVERY_US):
+            return
+        key: Any = self.shard.key("clocks")
+        redis: Any = self._redis
+        if mine is None:
+            if (told := await redis.hget(key, name)) is not None:
+                self._reckoning.begin(Compared(*msgspec.msgpack.decode(told)))
+            return
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.hset(key, name, _pack(mine))
+            pipe.expire(key, CLOCKS_TTL_S)
+            await pipe.execute()
+        self._shared_us = mine.at_us
 
     async def _paced(self, name: str, keys: list[str], arguments: list[Any], *more: int) -> list[Any]:
         """Run a script that gives or frees slots: it must know of a clock that was set forward."""

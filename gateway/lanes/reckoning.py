@@ -7,6 +7,9 @@ proven goes with the next claim, and what limits hold moves along: see `shared/c
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -22,18 +25,37 @@ DOUBTS = 3
 """So many slow requests in a row are no doubt any more: that is how long one takes now."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def steady_s() -> float:
-    """Return seconds on a clock that nobody sets and that goes on while the machine sleeps, as the vendor's does."""
-    return time.clock_gettime(_CLOCK)
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """A clock that nobody sets and that goes on while the machine sleeps, as the vendor's does."""
+
+    seconds: Callable[[], float]
+    name: str = ""
+    """The same for all processes that have the same clock; empty: it is this one's alone."""
+
+
+MACHINE = Steady(lambda: time.clock_gettime(_CLOCK), _BOOT.read_text().strip() if _BOOT.exists() else "")
+"""The clock of this machine since it was started."""
+
+
+class Compared(NamedTuple):
+    """How two clocks stood to each other."""
+
+    apart_us: int
+    at_us: int
+    """On the steady clock."""
+    stepped_us: int
+    """The sum of Redis' steps that was known."""
 
 
 class Reckoning:
     """Compares the two clocks with each answer; the least difference is that of the quickest request."""
 
-    def __init__(self, shard: str, steady: Callable[[], float]) -> None:
-        """`steady` tells seconds on a clock that nobody sets."""
+    def __init__(self, shard: str, steady: Steady) -> None:
+        """Compare `steady` with the clock of the server that has the shard."""
         self._shard = shard
         self._steady = steady
         self._apart_us: float | None = None
@@ -44,13 +66,22 @@ class Reckoning:
 
     def now_us(self) -> int:
         """Return the time on our own clock."""
-        return int(self._steady() * 1_000_000)
+        return int(self._steady.seconds() * 1_000_000)
 
     def expected(self, sent_us: int) -> list[int]:
         """Return what a script that is sent now should find, and the steps that counts in; zeros before the first answer."""
         if self._apart_us is None:
             return [0, 0]
         return [int(sent_us + self._drifted(sent_us, self._apart_us)), self._stepped_us]
+
+    @property
+    def known(self) -> Compared | None:
+        """How the clocks stood when they were last compared, None before that: another process with this clock may begin there."""
+        return None if self._apart_us is None else Compared(int(self._apart_us), self._compared_us, self._stepped_us)
+
+    def begin(self, compared: Compared) -> None:
+        """Begin where another process with this clock has been."""
+        self._apart_us, self._compared_us, self._stepped_us = compared
 
     @property
     def proven_us(self) -> int:

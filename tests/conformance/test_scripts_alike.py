@@ -12,6 +12,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from gateway.lanes.queue import Lanes, Terms
+from gateway.lanes.reckoning import Steady
 from gateway.ports import Admission, Claim, Mark, Need, Plan, Settlement, Slots
 from schemas.effect import Effect
 from schemas.lifecycle import CallState, HoldReason
@@ -49,7 +50,7 @@ class Life:
     def __init__(self, side: Side) -> None:
         self.side = side
         self.steady_us = 0
-        terms = replace(TERMS, steady=lambda: self.steady_us / 1_000_000)
+        terms = replace(TERMS, steady=Steady(lambda: self.steady_us / 1_000_000))
         self.lanes = Lanes(side.client, Topics(), shard=Shard(), terms=terms, plans=lambda: PLANS)
         self.claims: list[Claim] = []
         self._us = START_US

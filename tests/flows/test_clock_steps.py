@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import structlog
 
-from gateway.lanes.reckoning import steady_s
+from gateway.lanes.reckoning import MACHINE
 from gateway.ports import Admitted, Claim, Claims
 from tests.twins.redis_twin import RedisTwin, TwinClient
 from tests.wire.test_shared_limits import CORE, GRACE_US, LANE, MINUTE, Bench
@@ -32,7 +32,7 @@ class Clocks:
 
     def now_us(self) -> int:
         """Return what the server's clock shows."""
-        return START_US + int(steady_s() * SECOND) + self.ahead_us
+        return START_US + int(MACHINE.seconds() * SECOND) + self.ahead_us
 
     async def _wire(self, _: str, run: Callable[[], Any]) -> Any:
         await asyncio.sleep(self.slow_s)
@@ -164,6 +164,16 @@ async def test_a_limit_that_was_not_looked_at_since_follows_later(clocks: Clocks
     taken = (await asked(bench)).claims
     assert taken
     assert await bench.used() == 100 + len(taken)
+
+
+async def test_who_starts_after_a_step_knows_how_the_machines_clock_stood(clocks: Clocks) -> None:
+    bench = clocks.bench()
+    await spent(bench)
+    await bench.claim(0)
+    clocks.ahead_us += 90 * SECOND
+    assert (await asked(clocks.bench())).claims == ()
+    assert await clocks.stepped_us() == pytest.approx(90 * SECOND, abs=SECOND // 10)
+    assert await clocks.redis.ttl("{s0}:clocks") > 0
 
 
 # ---- what is no step

@@ -37,6 +37,7 @@ from gateway.lanes.fleet import Epoch, Fleet
 from gateway.lanes.overview import Overview
 from gateway.lanes.queue import PASSING, Lanes
 from gateway.lanes.queue import Terms as LaneTerms
+from gateway.lanes.reckoning import Steady
 from gateway.lanes.signals import Signals
 from gateway.policy.backoff import Backoff
 from gateway.policy.budget import BudgetTerms
@@ -139,7 +140,7 @@ class Node:
             size_bytes=settings.flight_bytes,
             wait_s=settings.redis_wait,
             most_bytes=1 << 30,
-            steady=self._world.loop.time,
+            steady=Steady(self._world.loop.time, "the host"),
         )
         self._redis = redis
         self._lanes = Lanes(redis, TOPICS, shard=SHARD, terms=terms, plans=lambda: planned)
