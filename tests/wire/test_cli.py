@@ -106,9 +106,27 @@ async def test_a_call_that_still_runs_exits_6_or_0_when_nobody_wanted_to_wait(
 )
 async def test_each_no_has_its_exit_code_and_says_why(sluice: Shell, words: list[str], code: int, said: str) -> None:
     ran = await sluice(*words)
-    assert (ran.code, ran.out) == (code, ""), ran.err
+    assert (ran.code, ran.shows_nothing) == (code, True), ran.err
     assert said in ran.err or code == 3
     assert "Traceback" not in ran.err
+
+
+async def test_a_refusal_is_data_where_json_is_written_and_prose_on_a_table(sluice: Shell) -> None:
+    for words, code, status in (
+        (["call", "crm.ecko"], 3, 422),
+        (["calls", "show", "01J"], 3, 404),
+        (["call", "crm.contacts.get", "-a", "id="], 2, 422),
+    ):
+        for output in ([], ["-o", "json"], ["-o", "jsonl"]):
+            ran = await sluice(*words, *output)
+            assert (ran.code, ran.data["status"]) == (code, status), ran.err
+            assert ran.data["type"].startswith("urn:sluice:problem:")
+            assert ran.data["detail"] in ran.err
+            assert (len(ran.out.splitlines()) == 1) == (output[-1:] == ["jsonl"])
+        table = await sluice(*words, "-o", "table")
+        assert (table.code, table.out) == (code, "")
+    local = await sluice("call", "crm.echo", "-a", "word", "-o", "json")
+    assert (local.code, local.out) == (2, "")
 
 
 async def test_a_key_is_needed_where_somebody_is_declared(

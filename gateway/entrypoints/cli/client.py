@@ -9,7 +9,7 @@ import httpx2
 import typer
 
 from gateway.entrypoints.cli import options
-from gateway.entrypoints.cli.output import Exit, say, stop
+from gateway.entrypoints.cli.output import Exit, say, show_refusal, stop
 from gateway.settings import Settings
 from schemas.failure import Failure
 
@@ -136,7 +136,8 @@ def _body(answer: httpx2.Response, url: str) -> dict[str, Any]:
 
 
 def refuse(status: int, problem: dict[str, Any]) -> NoReturn:
-    """Tell a problem and end the command."""
+    """Tell a problem, to people and as data, and end the command."""
+    show_refusal(problem)
     failure = problem.get("class")
     named = f" [{failure}]" if failure else ""
     say(f"{problem.get('title', status)}: {problem.get('detail', '')}{named}")
