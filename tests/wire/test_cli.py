@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from schemas.topics import FIELD
-from tests.served import Served, key_of, people, served
+from tests.served import Served, key_of, listening, people, served
 from tests.shell import NOWHERE, Shell
 from tests.vendor.client import VendorProcess, manifest
 from tests.vendor.script import Behaviour, Kind
@@ -146,6 +146,32 @@ async def test_where_nothing_runs_the_next_command_is_told(alone: Shell) -> None
         ran = await alone(*words, stdin='{"tool": "crm.echo", "arguments": {}}\n')
         assert (ran.code, ran.out) == (5, "")
         assert "sluice up" in ran.err
+
+
+async def test_an_address_without_a_scheme_is_shown_with_one(alone: Shell) -> None:
+    ran = await alone("lanes", "ls", SLUICE_URL="localhost:8080")
+    assert (ran.code, ran.out) == (2, "")
+    assert "SLUICE_URL=http://localhost:8080" in ran.err
+    examined = await alone("doctor", SLUICE_URL="localhost:8080")
+    api = next(one for one in examined.data if one["check"] == "api")
+    assert (api["status"], api["fix"]) == ("fail", "export SLUICE_URL=http://localhost:8080")
+
+
+async def test_a_404_of_another_server_is_no_answer_of_ours(alone: Shell) -> None:
+    async def another(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for stage in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{stage}.complete"})
+        else:
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b'{"error": "Not Found"}'})
+
+    async with listening(another) as url:
+        ran = await alone("lanes", "ls", SLUICE_URL=url)
+    assert (ran.code, ran.out) == (5, "")
+    assert f"{url} answered 404, but not as Sluice does." in ran.err
+    assert "sluice doctor" in ran.err
 
 
 async def test_publish_sends_what_is_an_event_and_tells_the_lines_that_are_none(

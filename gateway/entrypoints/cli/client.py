@@ -15,6 +15,9 @@ from schemas.failure import Failure
 
 URL, KEY = "SLUICE_URL", "SLUICE_KEY"
 
+PROBLEM = "urn:sluice:problem:"
+"""How the type of every refusal of this API begins; another server's 404 says nothing about a call."""
+
 SLACK_S = 15.0
 """Seconds a request may take beyond the wait that it asks for."""
 
@@ -39,7 +42,20 @@ _BY_STATUS = {
 
 def base_url() -> str:
     """Return where the API is: `SLUICE_URL`, else the settings' host and port."""
-    return url_of(options.settings())
+    url = url_of(options.settings())
+    if not schemed(url):
+        stop(Exit.USAGE, f"{URL}: {url} does not begin with http:// or https://.", meant(url))
+    return url
+
+
+def schemed(url: str) -> bool:
+    """Tell whether an address says how to speak there."""
+    return url.lower().startswith(("http://", "https://"))
+
+
+def meant(url: str) -> str:
+    """Return the line that sets what was probably meant."""
+    return f"export {URL}=http://{url.rpartition('://')[2].lstrip('/')}"
 
 
 def url_of(settings: Settings) -> str:
@@ -128,7 +144,8 @@ def _body(answer: httpx2.Response, url: str) -> dict[str, Any]:
         body = answer.json()
     except json.JSONDecodeError:
         body = None
-    if not isinstance(body, dict):
+    foreign = answer.status_code >= 400 and isinstance(body, dict) and not str(body.get("type")).startswith(PROBLEM)
+    if not isinstance(body, dict) or foreign:
         stop(Exit.UNAVAILABLE, f"{url} answered {answer.status_code}, but not as Sluice does.", "sluice doctor")
     if answer.status_code >= 400:
         refuse(answer.status_code, body)
