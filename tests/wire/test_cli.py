@@ -92,6 +92,7 @@ async def test_a_call_that_still_runs_exits_6_or_0_when_nobody_wanted_to_wait(
     [
         (["call", "crm.ecko"], 3, "ingest.unknown_tool"),
         (["call", "crm.contacts.get", "-a", "id="], 2, "/arguments/id"),
+        (["call", "crm.contacts.get"], 2, "the path needs this argument"),
         (["call", "crm.echo", "-a", "word"], 2, "name=value"),
         (["call", "crm.orders.create", "-a", "quantity=two"], 2, "quantity"),
         (["call", "crm.echo", "--json", "[]"], 2, "--json"),

@@ -107,6 +107,8 @@ async def test_each_no_has_its_exit_code_and_says_why(
     sluice: Shell, words: list[str], key: str, code: int, said: str
 ) -> None:
     ran = await sluice("lanes", *words, SLUICE_KEY=f"key-of-{key}")
+    if ran.out:
+        assert ran.err.count(ran.data["detail"]) == 1  # an entry of `errors` that says the same again is not told twice
     assert (ran.code, ran.shows_nothing) == (code, True), ran.err
     assert said in ran.err
     assert "Traceback" not in ran.err

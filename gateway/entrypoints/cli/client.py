@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -158,13 +159,26 @@ def refuse(status: int, problem: dict[str, Any]) -> NoReturn:
     failure = problem.get("class")
     named = f" [{failure}]" if failure else ""
     say(f"{problem.get('title', status)}: {problem.get('detail', '')}{named}")
-    for error in problem.get("errors") or []:
-        say(f"  {error.get('pointer') or '/'}: {error.get('message')}")
+    for line in places(problem):
+        say(f"  {line}")
     code = _BY_CLASS.get(failure) if isinstance(failure, str) else None
     hint = f"set {KEY} to the key of an Agent or Operator" if status == 401 else problem.get("action") or ""
     if hint:
         say(f"  next: {hint}")
     raise typer.Exit(code or _BY_STATUS.get(status, Exit.FAILED))
+
+
+def places(problem: dict[str, Any]) -> Iterator[str]:
+    """Yield what the entries of `errors` say beyond the detail: often the only one says the same again."""
+    detail = str(problem.get("detail", ""))
+    for error in problem.get("errors") or []:
+        pointer, message = error.get("pointer") or "/", error.get("message")
+        if message != detail:
+            line = f"{pointer}: {message}"
+            if not detail.endswith(line):
+                yield line
+        elif not re.search(rf"\b{re.escape(pointer.strip('?/'))}\b", detail):
+            yield f"at {pointer}"
 
 
 def is_loopback(url: str) -> bool:
