@@ -196,5 +196,8 @@ async def test_the_commands_say_it_in_a_table_and_by_their_exit_code(
         await gateway.http.post("/v1/breakers/open", json={"connector": "crm", "reason": "x"})
         ran = await shell("connectors", "check", "-o", "json")
         assert (ran.code, ran.data["status"]) == (5, "down"), ran.err
+        for output in ("json", "table"):
+            ran = await shell("health", "-o", output)
+            assert (ran.code, "down" in ran.out) == (5, True), ran.err
         assert (await shell("health", "nobody")).code == 3
         assert (await Shell(tmp_path, {"SLUICE_URL": NOWHERE})("health")).code == 5

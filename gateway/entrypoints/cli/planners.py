@@ -43,6 +43,7 @@ def health(connector: Connector = None, every: Every = False, output: options.Ou
     """Show how the vendors are, worst first: what was seen, how long ago, and the next step.
 
     Rests on what calls have shown. Only where none was made lately a connector's probe is called, or its host dialled.
+    Exit 5 when the answer is down: a vendor that fails, an open breaker, a paused tool, a credential that is missing.
 
     \b
     Examples:
@@ -53,8 +54,9 @@ def health(connector: Connector = None, every: Every = False, output: options.Ou
     answer = _looked(connector)
     if chosen(output) is not Format.TABLE:
         show_one(answer, output)
-        return
-    _tell(answer, list(health_rows(answer, every=every)), output)
+    else:
+        _tell(answer, list(health_rows(answer, every=every)), output)
+    _must_be_up(answer)
 
 
 def check(connector: Connector = None, output: options.Output = None) -> None:
@@ -73,6 +75,10 @@ def check(connector: Connector = None, output: options.Output = None) -> None:
     else:
         show_one(answer, output)
         _end(answer, answer["sentence"])
+    _must_be_up(answer)
+
+
+def _must_be_up(answer: Mapping[str, Any]) -> None:
     if answer["status"] == DOWN:
         raise typer.Exit(Exit.UNAVAILABLE)
 
