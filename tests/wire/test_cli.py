@@ -189,7 +189,7 @@ async def test_publish_sends_what_is_an_event_and_tells_the_lines_that_are_none(
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join(lines))
     ran = await sluice("publish", "events.jsonl")
-    assert ran.code == 2
+    assert ran.code == 6
     assert ran.data["published"] == 2
     assert ran.data["refused"] == 3
     assert [line.split(": ")[0] for line in ran.err.splitlines()[:3]] == [f"events.jsonl:{n}" for n in (2, 5, 6)]
@@ -211,9 +211,11 @@ async def test_publish_takes_many_from_a_pipe(sluice: Shell, gateway: Served) ->
 async def test_publish_bounds_a_line_without_an_end(sluice: Shell, tmp_path: Path) -> None:
     (tmp_path / "big").write_text("x" * 2_000_000 + "\n" + json.dumps({"tool": "crm.echo", "arguments": {}}))
     ran = await sluice("publish", "big")
-    assert (ran.code, ran.data["published"]) == (2, 1)
+    assert (ran.code, ran.data["published"]) == (6, 1)
     assert "big:1:" in ran.err
     assert (await sluice("publish", "nothing")).code == 3
+    none = await sluice("publish", "-", stdin="{\n")
+    assert (none.code, none.data["published"], none.data["refused"]) == (2, 0, 1), none.err
 
 
 async def test_connectors_are_listed_linted_and_explained(sluice: Shell) -> None:
