@@ -175,6 +175,13 @@ async def test_a_404_of_another_server_is_no_answer_of_ours(alone: Shell) -> Non
     assert "sluice doctor" in ran.err
 
 
+async def test_a_letter_is_resolved_by_one_of_two_words(alone: Shell) -> None:
+    ran = await alone("dlq", "resolve", "L")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--done or --not-done" in ran.err
+    assert "next: sluice dlq show L" in ran.err
+
+
 async def test_publish_sends_what_is_an_event_and_tells_the_lines_that_are_none(
     sluice: Shell, redis: "Redis", vendor: VendorProcess, tmp_path: Path
 ) -> None:

@@ -140,7 +140,7 @@ def _next(letter: str, answer: Mapping[str, Any]) -> str:
 
 def resolve(
     letter: Letter,
-    done: Annotated[bool, typer.Option("--done/--not-done", help="It ran, or it did not.")],
+    done: Annotated[bool | None, typer.Option("--done/--not-done", help="It ran, or it did not; say which.")] = None,
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="How you know; kept.")] = None,
     output: options.Output = None,
 ) -> None:
@@ -151,6 +151,8 @@ def resolve(
       sluice dlq resolve 01JCW3H5N0000000000000000A --done --reason "it is in their list"
       sluice dlq resolve 01JCW3H5N0000000000000000A --not-done --reason "asked their support"
     """
+    if done is None:
+        stop(Exit.USAGE, "Say --done or --not-done: whether the call ran.", f"sluice dlq show {letter}")
     answer = _decide(letter, "resolve", {"outcome": "done" if done else "not_done", "reason": _known(reason)}, output)
     if answer["status"] == "open":
         say(f"  next: sluice dlq replay {letter} --dry-run")
