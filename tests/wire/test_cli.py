@@ -239,6 +239,46 @@ async def test_connectors_are_listed_linted_and_explained(sluice: Shell) -> None
     assert (await sluice("connectors", "schema")).data["$schema"].startswith("https://json-schema.org")
 
 
+async def test_the_tools_are_those_of_the_gateway_that_runs(gateway: Served, sluice: Shell, tmp_path: Path) -> None:
+    far = Shell(tmp_path, {"SLUICE_URL": gateway.url})
+    assert (await far("connectors", "ls")).data == (await sluice("connectors", "ls")).data
+    values = (await far("connectors", "explain", "crm.echo")).data
+    assert values == (await sluice("connectors", "explain", "crm.echo")).data
+    assert any("manifests.yaml:" in one["origin"] for one in values)
+    wrong = await far("connectors", "explain", "crm.ecko")
+    assert (wrong.code, "did you mean 'crm.echo'" in wrong.err) == (3, True), wrong.err
+    # Files that are named are read, whatever the gateway has.
+    (tmp_path / "empty").mkdir()
+    assert (await far("connectors", "ls", "--connectors", "empty")).data == []
+
+
+async def test_an_agent_is_explained_what_a_tool_takes_and_not_where_files_lie(
+    redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess
+) -> None:
+    manifests = manifest(vendor.url) + people(tmp_path, {"one": "crm.contacts.*"}, {"eye": "viewer"})
+    async with served(redis_url, tmp_path / "data", manifests) as gateway:
+        shell = Shell(tmp_path, {"SLUICE_URL": gateway.url})
+        mine = await shell("connectors", "explain", "crm.contacts.create", SLUICE_KEY=key_of("one"))
+        assert {one["key"]: one["origin"] for one in mine.data}["input"] == "the gateway"
+        assert vendor.url not in mine.out
+        assert (await shell("connectors", "explain", "crm.echo", SLUICE_KEY=key_of("one"))).code == 3
+        whole = await shell("connectors", "explain", "crm.echo", SLUICE_KEY=key_of("eye"))
+        assert {one["key"]: one["value"] for one in whole.data}["base_url"] == vendor.url
+
+
+async def test_without_a_gateway_the_files_tell_and_their_first_error_is_told(alone: Shell, tmp_path: Path) -> None:
+    (tmp_path / "connectors.d").mkdir()
+    (tmp_path / "connectors.d" / "bad.yaml").write_text("apiVersion: sluice/v1\nkind: Conector\n")
+    ran = await alone("connectors", "ls")
+    assert (ran.code, ran.data) == (6, [])
+    told = await alone("connectors", "explain", "crm.echo")
+    assert (told.code, told.out) == (3, "")
+    for err in (ran.err, told.err):
+        assert f"No gateway tells its tools at {NOWHERE}; these are of connectors.d." in err
+        assert "bad.yaml:2:7:" in err
+        assert "Errors: 1;" in err
+
+
 async def test_lint_points_at_the_place_and_exits_1(alone: Shell, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("apiVersion: sluice/v1\nkind: Conector\n")
     ran = await alone("connectors", "lint", "bad.yaml", "-o", "table")

@@ -113,7 +113,7 @@ def maybe(method: str, path: str, *, headers: dict[str, str]) -> dict[str, Any] 
         with httpx2.Client(timeout=SLACK_S, trust_env=not is_loopback(url)) as client:
             answer = client.request(method, url + path, headers=sent)
             body = answer.json() if answer.is_success else None
-    except (httpx2.TransportError, json.JSONDecodeError):
+    except (httpx2.TransportError, httpx2.InvalidURL, json.JSONDecodeError):
         return None
     return body if isinstance(body, dict) else None
 
