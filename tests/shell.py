@@ -24,6 +24,11 @@ class Ran:
     def data(self) -> Any:
         return json.loads(self.out)
 
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether stdout has no data; the problem document of a refusal is none."""
+        return not self.out or str(self.data.get("type")).startswith("urn:sluice:problem:")
+
 
 @dataclass(frozen=True, slots=True)
 class Shell:

@@ -12,7 +12,7 @@ from gateway.flow.holds import gate_target, named, scope_of
 from gateway.flow.lane_target import Target, check, lane_of, target_of
 from gateway.flow.lane_view import holding
 from gateway.flow.refusals import Nowhere, Unfit
-from gateway.ports import LaneState
+from gateway.ports import Held, LaneState
 from gateway.ports.load import Closing, Load
 from schemas.lifecycle import HoldReason
 from schemas.moment import moment, stamp
@@ -132,6 +132,16 @@ class LaneControl:
         now_us, states = await self._survey(list(names))
         kept = [state for state in states if wanted.held in {None, holding(state) is not None}]
         return Page(now_us=now_us, lanes=sorted(kept, key=lambda one: (-one.waiting, one.lane)), cursor=cursor)
+
+    async def gates(self, wanted: Wanted) -> list[Held]:
+        """List what is closed over lanes that may be listed, whether calls wait there or not: the next call would."""
+        tools = [one for one in self._catalog().operations.values() if wanted.connector in {None, one.connector}]
+        lanes = [f"@{one.connector}||{one.name}" for one in tools if wanted.sees(one.tool)]
+        return [
+            Held(reason=one.reason, detail=one.detail, until_us=one.until_us, key=one.key)
+            for one in sorted(await self._overview.closed(), key=lambda one: one.key)
+            if one.key.startswith("@") and any(_meet(one.key, lane) for lane in lanes)
+        ]
 
     async def show(self, name: str, connection: str | None, sees: Callable[[str], bool]) -> Page:
         """Look at one lane, by its name or its tool's; raises `Unfit` and `Nowhere`."""

@@ -5,7 +5,7 @@ An Agent shares its lanes with others: it is shown what binds it, and no count o
 
 import msgspec
 
-from gateway.flow.holds import told, who_acts
+from gateway.flow.holds import gate_target, told, who_acts
 from gateway.ports import Budget, Held, LaneState
 from schemas.lifecycle import HoldReason
 from schemas.moment import moment, stamp
@@ -21,6 +21,19 @@ class LaneHold(msgspec.Struct, frozen=True, kw_only=True):
     until: str | None
     """Null: until somebody acts."""
     action: str
+
+
+class GateView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is closed over lanes of a connector, whether calls wait in them or not."""
+
+    target: str
+    """As the commands take it."""
+    connector: str
+    tool: str | None
+    """Null: all of the connector."""
+    connection: str | None
+    """Null: all of them."""
+    hold: LaneHold
 
 
 class LimitView(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +85,18 @@ def view(state: LaneState, now_us: int, *, whole: bool) -> LaneView:
         eta_s=_seconds(state.eta_us, now_us, 1),
         hold=_hold(held, state.lane) if (held := holding(state)) else None,
         limits=[_limit(budget, whole=whole) for budget in state.budgets],
+    )
+
+
+def gate(held: Held) -> GateView:
+    """Show a gate that is closed."""
+    connector, connection, operation = (*held.key.removeprefix("@").split("|", 2), "", "")[:3]
+    return GateView(
+        target=gate_target(held.key),
+        connector=connector,
+        tool=f"{connector}.{operation}" if operation else None,
+        connection=None if connection in {"", "-"} else connection,
+        hold=_hold(held, f"{connector}|{connection}|{operation}"),
     )
 
 

@@ -84,7 +84,7 @@ def _operation(facts: LaneFacts) -> OperationHealth:
 
 def _calls(facts: LaneFacts) -> Sign:
     """Say what attempts have shown."""
-    seen, action = facts.seen, f"sluice lanes show {facts.target}"
+    seen, action = facts.seen, _look(facts)
     age_s = None if seen.age_s is None else round(seen.age_s, 3)
     if age_s is None:
         return Sign(name="calls", status=Status.UNKNOWN, detail=NOTHING, evidence_age_s=None)
@@ -110,6 +110,12 @@ def _calls(facts: LaneFacts) -> Sign:
     took = f" in {seen.mean_s * 1000:.0f} ms" if seen.mean_s is not None else ""
     detail = f"The last attempt worked, {ago(seen.ok_age_s)}{took}."
     return Sign(name="calls", status=Status.UNKNOWN if stale else Status.PASS, detail=detail, evidence_age_s=age_s)
+
+
+def _look(facts: LaneFacts) -> str:
+    """Say where failed attempts are found: a call that is over has left a letter, and its lane is empty."""
+    over = facts.whole and facts.seen.failing and not facts.state.live
+    return f"sluice {'dlq groups' if over else 'calls ls'} --tool {facts.operation.tool}"
 
 
 _Told = tuple[HealthStatus | None, str, str]

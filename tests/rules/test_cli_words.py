@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from gateway.entrypoints.cli import checks, options
+from gateway.entrypoints.cli import checks, client, options
 from tests.architecture.documents import root
 
 
@@ -42,3 +42,18 @@ def test_a_variable_that_nothing_reads_is_told_and_never_its_value() -> None:
     assert "did you mean 'SLUICE_QUEUE_LIMIT'?" in wrong[0].detail
     assert "hunter2" not in repr(wrong)
     assert [one.status for one in checks._settings({"SLUICE_PORT": "1"})] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("detail", "pointer", "message", "lines"),
+    [
+        ("state is one of a, b", "?state", "state is one of a, b", []),
+        ("must be a duration", "/for", "must be a duration", ["at /for"]),
+        ('unfit: /arguments: "id" is missing', "/arguments", '"id" is missing', []),
+        ("unfit", "/arguments/id", "too short", ["/arguments/id: too short"]),
+        ("unfit", "", "too short", ["/: too short"]),
+    ],
+)
+def test_what_a_refusal_has_said_is_not_said_again(detail: str, pointer: str, message: str, lines: list[str]) -> None:
+    problem = {"detail": detail, "errors": [{"pointer": pointer, "message": message}]}
+    assert list(client.places(problem)) == lines

@@ -211,6 +211,16 @@ async def test_a_wrong_method_and_a_wrong_wait_are_problems(sluice: Served) -> N
         assert_problem(await sluice.http.get("/v1/calls/01J", params={"wait": wait}), 400, None)
 
 
+@pytest.mark.parametrize("query", ["wait=abc", "wait=99", "wait=30", "foo=bar", "foo="])
+async def test_publishing_takes_no_query_parameter_and_names_the_header_that_waits(sluice: Served, query: str) -> None:
+    answer = await sluice.http.post(f"/v1/calls?{query}", json={"tool": "crm.echo", "arguments": {}})
+    problem = assert_problem(answer, 400, None)
+    name = query.partition("=")[0]
+    assert repr(name) in problem["detail"]
+    assert problem["errors"][0]["pointer"] == f"?{name}"
+    assert ("Prefer: wait=N" in problem["detail"]) == (name == "wait")
+
+
 async def test_two_keys_that_differ_are_refused(sluice: Served) -> None:
     headers = {"Idempotency-Key": "a"}
     assert_problem(await sluice.publish("crm.echo", {}, idempotency_key="b", headers=headers), 400, None)

@@ -259,6 +259,9 @@ async def test_an_agent_sees_the_lanes_of_its_tools_and_no_counts_and_pauses_not
             assert_problem(answer, 403, "ingest.scope")
     paused = await steer(peopled, "pause", {"tool": ECHO, "reason": "x"}, headers=bearer("night-shift"))
     assert paused.json()["by"] == "night-shift"
+    for name in ("one", "other", "viewer"):
+        closed = (await peopled.http.get("/v1/lanes", headers=bearer(name))).json()["closed"]
+        assert [(gate["target"], gate["hold"]["reason"]) for gate in closed] == [(ECHO, "paused")] * (name != "one")
     await vendor.aio.release()
     shown = (await peopled.http.get(f"/v1/calls/{running}?wait=20", headers=bearer("other"))).json()
     assert shown["state"] == "completed"

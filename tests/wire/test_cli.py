@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from schemas.topics import FIELD
-from tests.served import Served, key_of, people, served
+from tests.served import Served, key_of, listening, people, served
 from tests.shell import NOWHERE, Shell
 from tests.vendor.client import VendorProcess, manifest
 from tests.vendor.script import Behaviour, Kind
@@ -92,6 +92,7 @@ async def test_a_call_that_still_runs_exits_6_or_0_when_nobody_wanted_to_wait(
     [
         (["call", "crm.ecko"], 3, "ingest.unknown_tool"),
         (["call", "crm.contacts.get", "-a", "id="], 2, "/arguments/id"),
+        (["call", "crm.contacts.get"], 2, "the path needs this argument"),
         (["call", "crm.echo", "-a", "word"], 2, "name=value"),
         (["call", "crm.orders.create", "-a", "quantity=two"], 2, "quantity"),
         (["call", "crm.echo", "--json", "[]"], 2, "--json"),
@@ -106,9 +107,27 @@ async def test_a_call_that_still_runs_exits_6_or_0_when_nobody_wanted_to_wait(
 )
 async def test_each_no_has_its_exit_code_and_says_why(sluice: Shell, words: list[str], code: int, said: str) -> None:
     ran = await sluice(*words)
-    assert (ran.code, ran.out) == (code, ""), ran.err
+    assert (ran.code, ran.shows_nothing) == (code, True), ran.err
     assert said in ran.err or code == 3
     assert "Traceback" not in ran.err
+
+
+async def test_a_refusal_is_data_where_json_is_written_and_prose_on_a_table(sluice: Shell) -> None:
+    for words, code, status in (
+        (["call", "crm.ecko"], 3, 422),
+        (["calls", "show", "01J"], 3, 404),
+        (["call", "crm.contacts.get", "-a", "id="], 2, 422),
+    ):
+        for output in ([], ["-o", "json"], ["-o", "jsonl"]):
+            ran = await sluice(*words, *output)
+            assert (ran.code, ran.data["status"]) == (code, status), ran.err
+            assert ran.data["type"].startswith("urn:sluice:problem:")
+            assert ran.data["detail"] in ran.err
+            assert (len(ran.out.splitlines()) == 1) == (output[-1:] == ["jsonl"])
+        table = await sluice(*words, "-o", "table")
+        assert (table.code, table.out) == (code, "")
+    local = await sluice("call", "crm.echo", "-a", "word", "-o", "json")
+    assert (local.code, local.out) == (2, "")
 
 
 async def test_a_key_is_needed_where_somebody_is_declared(
@@ -130,6 +149,39 @@ async def test_where_nothing_runs_the_next_command_is_told(alone: Shell) -> None
         assert "sluice up" in ran.err
 
 
+async def test_an_address_without_a_scheme_is_shown_with_one(alone: Shell) -> None:
+    ran = await alone("lanes", "ls", SLUICE_URL="localhost:8080")
+    assert (ran.code, ran.out) == (2, "")
+    assert "SLUICE_URL=http://localhost:8080" in ran.err
+    examined = await alone("doctor", SLUICE_URL="localhost:8080")
+    api = next(one for one in examined.data if one["check"] == "api")
+    assert (api["status"], api["fix"]) == ("fail", "export SLUICE_URL=http://localhost:8080")
+
+
+async def test_a_404_of_another_server_is_no_answer_of_ours(alone: Shell) -> None:
+    async def another(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for stage in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{stage}.complete"})
+        else:
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b'{"error": "Not Found"}'})
+
+    async with listening(another) as url:
+        ran = await alone("lanes", "ls", SLUICE_URL=url)
+    assert (ran.code, ran.out) == (5, "")
+    assert f"{url} answered 404, but not as Sluice does." in ran.err
+    assert "sluice doctor" in ran.err
+
+
+async def test_a_letter_is_resolved_by_one_of_two_words(alone: Shell) -> None:
+    ran = await alone("dlq", "resolve", "L")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--done or --not-done" in ran.err
+    assert "next: sluice dlq show L" in ran.err
+
+
 async def test_publish_sends_what_is_an_event_and_tells_the_lines_that_are_none(
     sluice: Shell, redis: "Redis", vendor: VendorProcess, tmp_path: Path
 ) -> None:
@@ -144,7 +196,7 @@ async def test_publish_sends_what_is_an_event_and_tells_the_lines_that_are_none(
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join(lines))
     ran = await sluice("publish", "events.jsonl")
-    assert ran.code == 2
+    assert ran.code == 6
     assert ran.data["published"] == 2
     assert ran.data["refused"] == 3
     assert [line.split(": ")[0] for line in ran.err.splitlines()[:3]] == [f"events.jsonl:{n}" for n in (2, 5, 6)]
@@ -166,9 +218,11 @@ async def test_publish_takes_many_from_a_pipe(sluice: Shell, gateway: Served) ->
 async def test_publish_bounds_a_line_without_an_end(sluice: Shell, tmp_path: Path) -> None:
     (tmp_path / "big").write_text("x" * 2_000_000 + "\n" + json.dumps({"tool": "crm.echo", "arguments": {}}))
     ran = await sluice("publish", "big")
-    assert (ran.code, ran.data["published"]) == (2, 1)
+    assert (ran.code, ran.data["published"]) == (6, 1)
     assert "big:1:" in ran.err
     assert (await sluice("publish", "nothing")).code == 3
+    none = await sluice("publish", "-", stdin="{\n")
+    assert (none.code, none.data["published"], none.data["refused"]) == (2, 0, 1), none.err
 
 
 async def test_connectors_are_listed_linted_and_explained(sluice: Shell) -> None:
@@ -183,6 +237,46 @@ async def test_connectors_are_listed_linted_and_explained(sluice: Shell) -> None
     assert "manifests.yaml:" in "".join(explained.out.split())  # a long path goes on in the next line
     assert (await sluice("connectors", "explain", "crm.contacts.creat")).code == 3
     assert (await sluice("connectors", "schema")).data["$schema"].startswith("https://json-schema.org")
+
+
+async def test_the_tools_are_those_of_the_gateway_that_runs(gateway: Served, sluice: Shell, tmp_path: Path) -> None:
+    far = Shell(tmp_path, {"SLUICE_URL": gateway.url})
+    assert (await far("connectors", "ls")).data == (await sluice("connectors", "ls")).data
+    values = (await far("connectors", "explain", "crm.echo")).data
+    assert values == (await sluice("connectors", "explain", "crm.echo")).data
+    assert any("manifests.yaml:" in one["origin"] for one in values)
+    wrong = await far("connectors", "explain", "crm.ecko")
+    assert (wrong.code, "did you mean 'crm.echo'" in wrong.err) == (3, True), wrong.err
+    # Files that are named are read, whatever the gateway has.
+    (tmp_path / "empty").mkdir()
+    assert (await far("connectors", "ls", "--connectors", "empty")).data == []
+
+
+async def test_an_agent_is_explained_what_a_tool_takes_and_not_where_files_lie(
+    redis: "Redis", redis_url: str, tmp_path: Path, vendor: VendorProcess
+) -> None:
+    manifests = manifest(vendor.url) + people(tmp_path, {"one": "crm.contacts.*"}, {"eye": "viewer"})
+    async with served(redis_url, tmp_path / "data", manifests) as gateway:
+        shell = Shell(tmp_path, {"SLUICE_URL": gateway.url})
+        mine = await shell("connectors", "explain", "crm.contacts.create", SLUICE_KEY=key_of("one"))
+        assert {one["key"]: one["origin"] for one in mine.data}["input"] == "the gateway"
+        assert vendor.url not in mine.out
+        assert (await shell("connectors", "explain", "crm.echo", SLUICE_KEY=key_of("one"))).code == 3
+        whole = await shell("connectors", "explain", "crm.echo", SLUICE_KEY=key_of("eye"))
+        assert {one["key"]: one["value"] for one in whole.data}["base_url"] == vendor.url
+
+
+async def test_without_a_gateway_the_files_tell_and_their_first_error_is_told(alone: Shell, tmp_path: Path) -> None:
+    (tmp_path / "connectors.d").mkdir()
+    (tmp_path / "connectors.d" / "bad.yaml").write_text("apiVersion: sluice/v1\nkind: Conector\n")
+    ran = await alone("connectors", "ls")
+    assert (ran.code, ran.data) == (6, [])
+    told = await alone("connectors", "explain", "crm.echo")
+    assert (told.code, told.out) == (3, "")
+    for err in (ran.err, told.err):
+        assert f"No gateway tells its tools at {NOWHERE}; these are of connectors.d." in err
+        assert "bad.yaml:2:7:" in err
+        assert "Errors: 1;" in err
 
 
 async def test_lint_points_at_the_place_and_exits_1(alone: Shell, tmp_path: Path) -> None:

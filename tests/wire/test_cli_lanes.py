@@ -89,6 +89,29 @@ async def test_pause_and_resume_say_what_they_did_and_what_to_run_next(sluice: S
     assert ended.data["state"] == "completed"
 
 
+async def test_what_is_held_without_a_call_is_listed_too(sluice: Shell) -> None:
+    await sluice("lanes", "pause", "crm.messages.send", "--reason", "wrong import", "--for", "30m")
+    await sluice("breakers", "open", "crm", "--reason", "they migrate")
+    for held in ([], ["--held"], ["--connector", "crm"]):
+        table = await sluice("lanes", "ls", *held, "-o", "table", COLUMNS="100")
+        assert "Held: crm / messages.send is paused until " in table.err, table.err
+        assert "wrong import (paused by night-shift)." in table.err
+        assert "next: An operator paused it; to go on: sluice lanes resume crm.messages.send" in table.err
+        assert "Held: crm is held (breaker_open)" in table.err
+        listed = (await sluice("lanes", "ls", *held, "-o", "json")).data
+        assert [(one["lane"], one["tool"], one["hold"]["reason"]) for one in listed] == [
+            ("crm", None, "breaker_open"),
+            ("crm.messages.send", "crm.messages.send", "paused"),
+        ]
+    for none in (["--not-held"], ["--connector", "other"]):
+        ran = await sluice("lanes", "ls", *none)
+        assert (ran.data, "Held:" in ran.err) == ([], False)
+    await waiting(sluice, 1)
+    lane, gate = (await sluice("lanes", "ls", "-o", "json")).data  # the breaker is told by the lane that waits for it
+    assert (lane["lane"], lane["hold"]["reason"], gate["lane"]) == ("crm|-|echo", "breaker_open", "crm.messages.send")
+    assert lane.keys() == gate.keys()
+
+
 @pytest.mark.parametrize(
     ("words", "key", "code", "said"),
     [
@@ -107,7 +130,9 @@ async def test_each_no_has_its_exit_code_and_says_why(
     sluice: Shell, words: list[str], key: str, code: int, said: str
 ) -> None:
     ran = await sluice("lanes", *words, SLUICE_KEY=f"key-of-{key}")
-    assert (ran.code, ran.out) == (code, ""), ran.err
+    if ran.out:
+        assert ran.err.count(ran.data["detail"]) == 1  # an entry of `errors` that says the same again is not told twice
+    assert (ran.code, ran.shows_nothing) == (code, True), ran.err
     assert said in ran.err
     assert "Traceback" not in ran.err
 

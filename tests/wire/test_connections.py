@@ -86,6 +86,9 @@ async def test_an_operator_sets_checks_and_revokes(
         assert (await one.sluice("connections", "check", "crm/none")).code == 3
         assert (await one.sluice("connections", "check", "crm")).code == 2
         assert (await one.sluice("connections", "set", "crm/main", stdin="\n")).code == 2
+        # The name is looked at first: where the connection is not there, no secret is asked for or read.
+        absent = await one.sluice("connections", "set", "crm/none", stdin="\n")
+        assert (absent.code, "crm/none" in absent.err, "token" in absent.err) == (3, True, False), absent.err
         shown = "".join(ran.out + ran.err for ran in (listed, failed, given, checked, revoked, wrong))
     for secret in ("refresh-0", "canary", "s3cret", *vendor.desk_counts().issued):
         assert secret not in shown

@@ -212,7 +212,7 @@ async def test_the_commands_show_and_judge(stage: ContractStage, tmp_path: Path)
     rest = await sluice("contracts", "reject", GET, "all", "--reason", "no")
     assert [one["kind"] for one in rest.data["findings"]] == ["field_added"]
     missing = await sluice("contracts", "accept", GET, "v1:000000000000", "--reason", "x")
-    assert (missing.code, missing.out) == (3, "")
+    assert (missing.code, missing.data["status"]) == (3, 404)
     denied = await sluice("contracts", "accept", GET, "all", "--reason", "x", SLUICE_KEY="key-of-one")
     assert denied.code == 4
 

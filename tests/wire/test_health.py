@@ -74,7 +74,7 @@ async def test_calls_show_how_a_vendor_is_without_anybody_asking_it(serve: Serve
         report = await told(gateway, "crm.contacts.get", "down")
         sick = operation(report, "crm.contacts.get")
         assert "attempts failed lately" in sick["sentence"]
-        assert sick["action"] == "sluice lanes show crm.contacts.get"
+        assert sick["action"] == "sluice calls ls --tool crm.contacts.get"  # they are tried again
         # So many failures open the breaker soon, which is the worse news.
         assert report["status"] == "down"
         assert report["action"] in {sick["action"], "sluice breakers ls --connector crm"}
@@ -83,6 +83,20 @@ async def test_calls_show_how_a_vendor_is_without_anybody_asking_it(serve: Serve
         assert operation(report, "crm.big")["status"] == "unknown"
         assert (await look(gateway))["connectors"][0]["connections"][0]["operations"][0]["tool"] == "crm.contacts.get"
     assert vendor.counts().by_operation["echo"] == 5
+
+
+async def test_a_lost_answer_is_looked_at_where_its_letter_is(
+    serve: Serve, vendor: VendorProcess, tmp_path: Path
+) -> None:
+    await vendor.aio.script("messages.send", Behaviour(do=Do.RESET, forever=True))
+    async with serve(declare(vendor.url)) as gateway:
+        lost = await gateway.publish("crm.messages.send", {"ref": "r-1", "text": "b"})
+        assert lost.json()["state"] == "escalated", lost.text
+        report = await told(gateway, "crm.messages.send", "down")
+        action = operation(report, "crm.messages.send")["action"]
+        assert action == "sluice dlq groups --tool crm.messages.send"
+        ran = await Shell(tmp_path, {"SLUICE_URL": gateway.url})(*action.split()[1:], "-o", "json")
+        assert [one["open"] for one in ran.data] == [1], ran.err
 
 
 async def test_a_probe_is_one_call_however_many_ask_and_none_while_calls_show_enough(
@@ -189,12 +203,15 @@ async def test_the_commands_say_it_in_a_table_and_by_their_exit_code(
             assert (await shell(*words)).code == 2, words
         ran = await shell("health", "-o", "table")
         assert (ran.code, ran.out.split()[0]) == (0, "WHAT")
-        assert "ok:" in ran.err
+        assert ran.err == "ok: crm.\n"  # the table has the sentence
         assert (await shell("health", "crm", "-o", "json")).data["status"] == "ok"
         ran = await shell("connectors", "check", "crm", "-o", "table")
         assert (ran.code, "crm/-" in ran.out, "ok:" in ran.err) == (0, True, True), ran.err
         await gateway.http.post("/v1/breakers/open", json={"connector": "crm", "reason": "x"})
         ran = await shell("connectors", "check", "-o", "json")
         assert (ran.code, ran.data["status"]) == (5, "down"), ran.err
+        for output in ("json", "table"):
+            ran = await shell("health", "-o", output)
+            assert (ran.code, "down" in ran.out) == (5, True), ran.err
         assert (await shell("health", "nobody")).code == 3
         assert (await Shell(tmp_path, {"SLUICE_URL": NOWHERE})("health")).code == 5

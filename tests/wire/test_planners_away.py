@@ -76,7 +76,7 @@ async def test_while_redis_is_away_both_say_so_soon_and_are_right_again_afterwar
                 assert answer.headers["retry-after"]
             for words in (("preflight", "crm.echo"), ("health",)):
                 ran = await shell(*words)
-                assert (ran.code, ran.out) == (5, ""), ran.err
+                assert (ran.code, ran.data["status"]) == (5, 503), ran.err
                 assert "the queue (Redis) does not answer" in ran.err
                 assert "sluice doctor" in ran.err
                 assert "go" not in ran.err.lower().split()

@@ -38,6 +38,7 @@ Http = Request[Any, Any, Any]
 async def publish(request: Http) -> Response[Any]:
     """Take in one call; 200 with its result if it ends within `Prefer: wait=N`, else 202 and its location."""
     parts, caller = parts_of(request), auth.caller_of(request)
+    reading.no_parameters(request.query_params)
     data = await reading.body(request, parts.max_body_bytes)
     key = reading.key(request.headers.get("idempotency-key"), data)
     preferred = reading.preferred_wait(request.headers.getall("prefer", []))

@@ -104,8 +104,11 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     one["get"]["parameters"].append(
         _parameter("wait", "query", {"type": "integer", "minimum": 0, "maximum": 60}, "Seconds to wait for the end.")
     )
-    paths["/v1/connectors"]["get"].setdefault("parameters", []).append(
-        _parameter("tool", "query", {"type": "string"}, "Only this tool.")
+    paths["/v1/connectors"]["get"].setdefault("parameters", []).extend(
+        [
+            _parameter("tool", "query", {"type": "string"}, "Only this tool."),
+            _parameter("explain", "query", {"type": "boolean"}, "With `tool`: also `values`, for Operators."),
+        ]
     )
     steered = [*_connections(paths), *_contracts(paths), *_alerts(paths), *_planners(paths), *_letters(paths)]
     lanes = [*_history(paths), *_lanes(paths), *_approvals(paths), *_breakers(paths), *steered]

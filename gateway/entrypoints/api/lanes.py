@@ -15,7 +15,7 @@ from gateway.entrypoints.api.parts import parts_of
 from gateway.entrypoints.api.problems import FieldError, Kind, Problem, ProblemError, plain
 from gateway.entrypoints.api.telling import told
 from gateway.flow.lane_control import Page, Target, Wanted, target_of
-from gateway.flow.lane_view import LaneView, view
+from gateway.flow.lane_view import GateView, LaneView, gate, view
 from gateway.ports import Load
 from schemas.moment import moment, stamp
 
@@ -46,6 +46,8 @@ class LanesView(msgspec.Struct, frozen=True, kw_only=True):
 
     lanes: list[LaneView]
     cursor: str | None
+    closed: list[GateView]
+    """Pauses, open breakers and other gates, also over lanes without calls; with `held=false` none."""
     queue: QueueView | None
 
 
@@ -99,6 +101,7 @@ async def ls(request: Http) -> LanesView:
     return LanesView(
         lanes=shown,
         cursor=str(page.cursor) if page.cursor else None,
+        closed=[] if held is False else [gate(one) for one in await parts.lanes.gates(wanted)],
         queue=_queue(await parts.lanes.load(), parts.queue_bytes) if caller.sees_all else None,
     )
 

@@ -7,6 +7,7 @@ from litestar import Request, Response, get
 from litestar.enums import MediaType
 
 from connectors.catalog import Catalog, Operation
+from connectors.manifest.explain import explain
 from gateway import telemetry
 from gateway.entrypoints.api import auth, described, elsewhere
 from gateway.entrypoints.api.parts import parts_of
@@ -73,12 +74,13 @@ async def asyncapi(request: Http) -> Response[bytes]:
     responses=described.TOOLS,
 )
 async def connectors(request: Http) -> dict[str, Any]:
-    """List the tools the caller may use; `?tool=` names one."""
+    """List the tools the caller may use; `?tool=` names one, and with `&explain=true` an Operator sees where its values come from."""
     parts, caller, wanted = parts_of(request), auth.caller_of(request), request.query_params.get("tool")
+    explains = wanted is not None and caller.sees_all and request.query_params.get("explain") == "true"
     catalog = parts.catalog()
     scopes = {} if caller.sees_all else {name: agent.allow for name, agent in catalog.agents.items()}
     tools = [
-        _tool(operation, catalog)
+        _tool(operation, catalog) | (_values(catalog, name) if explains else {})
         for name, operation in sorted(catalog.operations.items())
         if wanted in {None, name} and scope.allowed(caller.agent, name, scopes)
     ]
@@ -92,8 +94,14 @@ def _tool(operation: Operation, catalog: Catalog) -> dict[str, Any]:
         "class": operation.op_class,
         "method": operation.method,
         "path": operation.path,
+        "timeout_s": operation.timeout_s,
         "connections": sorted(one.name for one in catalog.connections.values() if one.connector == operation.connector),
         "input": operation.input_schema,
         "output": operation.output_schema,
         "approval_required": operation.approval_required,
     }
+
+
+def _values(catalog: Catalog, tool: str) -> dict[str, Any]:
+    """Return every value that holds for a tool, with its place in the files; where those lie is not for Agents."""
+    return {"values": [value._asdict() for value in explain(catalog, tool)]}

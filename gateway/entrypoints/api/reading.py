@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -91,6 +92,15 @@ def preferred_wait(prefer: list[str]) -> int | None:
     """Return the seconds of `Prefer: wait=N`, at most `MAX_WAIT_S`; None when it is not asked for or not lawful (RFC 7240)."""
     found = _PREFER_WAIT.search(",".join(prefer))
     return min(int(found[1]), MAX_WAIT_S) if found else None
+
+
+def no_parameters(given: Iterable[str]) -> None:
+    """Raise a problem when there is a query parameter; one that is passed over reads as one that was heeded."""
+    for name in sorted(given):
+        message = f"there is no parameter {name[:MOST_NAME]!r} here"
+        if name == "wait":
+            message = f"there is no parameter 'wait' here; send the header Prefer: wait=N, 0 to {MAX_WAIT_S} seconds"
+        raise ProblemError(plain(Kind.BAD_REQUEST, message, errors=[FieldError(f"?{name}", message)]))
 
 
 def query_wait(text: str | None) -> int:

@@ -316,6 +316,9 @@ def _mend(connection: str, name: str) -> str:
 
 def _api(settings: Settings) -> Iterator[Finding]:
     url = client.url_of(settings)
+    if not client.schemed(url):
+        yield Finding("api", "fail", f"{url} does not begin with http:// or https://", client.meant(url))
+        return
     try:
         with httpx2.Client(timeout=5.0, trust_env=not client.is_loopback(url)) as http:
             answer = http.get(f"{url}/readyz")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -9,11 +10,14 @@ import httpx2
 import typer
 
 from gateway.entrypoints.cli import options
-from gateway.entrypoints.cli.output import Exit, say, stop
+from gateway.entrypoints.cli.output import Exit, say, show_refusal, stop
 from gateway.settings import Settings
 from schemas.failure import Failure
 
 URL, KEY = "SLUICE_URL", "SLUICE_KEY"
+
+PROBLEM = "urn:sluice:problem:"
+"""How the type of every refusal of this API begins; another server's 404 says nothing about a call."""
 
 SLACK_S = 15.0
 """Seconds a request may take beyond the wait that it asks for."""
@@ -39,7 +43,20 @@ _BY_STATUS = {
 
 def base_url() -> str:
     """Return where the API is: `SLUICE_URL`, else the settings' host and port."""
-    return url_of(options.settings())
+    url = url_of(options.settings())
+    if not schemed(url):
+        stop(Exit.USAGE, f"{URL}: {url} does not begin with http:// or https://.", meant(url))
+    return url
+
+
+def schemed(url: str) -> bool:
+    """Tell whether an address says how to speak there."""
+    return url.lower().startswith(("http://", "https://"))
+
+
+def meant(url: str) -> str:
+    """Return the line that sets what was probably meant."""
+    return f"export {URL}=http://{url.rpartition('://')[2].lstrip('/')}"
 
 
 def url_of(settings: Settings) -> str:
@@ -96,7 +113,7 @@ def maybe(method: str, path: str, *, headers: dict[str, str]) -> dict[str, Any] 
         with httpx2.Client(timeout=SLACK_S, trust_env=not is_loopback(url)) as client:
             answer = client.request(method, url + path, headers=sent)
             body = answer.json() if answer.is_success else None
-    except (httpx2.TransportError, json.JSONDecodeError):
+    except (httpx2.TransportError, httpx2.InvalidURL, json.JSONDecodeError):
         return None
     return body if isinstance(body, dict) else None
 
@@ -128,7 +145,8 @@ def _body(answer: httpx2.Response, url: str) -> dict[str, Any]:
         body = answer.json()
     except json.JSONDecodeError:
         body = None
-    if not isinstance(body, dict):
+    foreign = answer.status_code >= 400 and isinstance(body, dict) and not str(body.get("type")).startswith(PROBLEM)
+    if not isinstance(body, dict) or foreign:
         stop(Exit.UNAVAILABLE, f"{url} answered {answer.status_code}, but not as Sluice does.", "sluice doctor")
     if answer.status_code >= 400:
         refuse(answer.status_code, body)
@@ -136,17 +154,31 @@ def _body(answer: httpx2.Response, url: str) -> dict[str, Any]:
 
 
 def refuse(status: int, problem: dict[str, Any]) -> NoReturn:
-    """Tell a problem and end the command."""
+    """Tell a problem, to people and as data, and end the command."""
+    show_refusal(problem)
     failure = problem.get("class")
     named = f" [{failure}]" if failure else ""
     say(f"{problem.get('title', status)}: {problem.get('detail', '')}{named}")
-    for error in problem.get("errors") or []:
-        say(f"  {error.get('pointer') or '/'}: {error.get('message')}")
+    for line in places(problem):
+        say(f"  {line}")
     code = _BY_CLASS.get(failure) if isinstance(failure, str) else None
     hint = f"set {KEY} to the key of an Agent or Operator" if status == 401 else problem.get("action") or ""
     if hint:
         say(f"  next: {hint}")
     raise typer.Exit(code or _BY_STATUS.get(status, Exit.FAILED))
+
+
+def places(problem: dict[str, Any]) -> Iterator[str]:
+    """Yield what the entries of `errors` say beyond the detail: often the only one says the same again."""
+    detail = str(problem.get("detail", ""))
+    for error in problem.get("errors") or []:
+        pointer, message = error.get("pointer") or "/", error.get("message")
+        if message != detail:
+            line = f"{pointer}: {message}"
+            if not detail.endswith(line):
+                yield line
+        elif not re.search(rf"\b{re.escape(pointer.strip('?/'))}\b", detail):
+            yield f"at {pointer}"
 
 
 def is_loopback(url: str) -> bool:

@@ -58,6 +58,10 @@ def give(connection: Connection, output: options.Output = None) -> None:
       sluice connections set crm/main
       sluice connections set crm/main < refresh-token.txt
     """
+    from gateway.entrypoints.cli import client  # noqa: PLC0415 - `--help` does not need it
+
+    # A secret is not asked for, nor read, for a connection that is not there.
+    client.ask("GET", _path(connection))
     asks = sys.stdin.isatty()
     token = typer.prompt("Refresh token", hide_input=True, err=True) if asks else sys.stdin.read(65_536)
     if not token.strip():
@@ -123,12 +127,15 @@ def row(one: dict[str, Any]) -> dict[str, Any]:
 def _post(connection: str, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     from gateway.entrypoints.cli import client  # noqa: PLC0415
 
+    _, answer = client.ask("POST", f"{_path(connection)}/{verb}", body=body, wait_s=CHECK_S)
+    return answer
+
+
+def _path(connection: str) -> str:
     connector, slash, name = connection.partition("/")
     if not (connector and slash and name):
         stop(Exit.USAGE, "A connection is named connector/name.", "sluice connections ls")
-    path = f"/v1/connections/{quote(connector, safe='')}/{quote(name, safe='')}/{verb}"
-    _, answer = client.ask("POST", path, body=body, wait_s=CHECK_S)
-    return answer
+    return f"/v1/connections/{quote(connector, safe='')}/{quote(name, safe='')}"
 
 
 def _tell(answer: dict[str, Any], output: Format | None) -> None:

@@ -1,9 +1,13 @@
-"""`sluice connectors`: what the manifests declare, whether they are right, and where each value comes from. Reads files only."""
+"""`sluice connectors`: what the manifests declare, whether they are right, and where each value comes from.
+
+`ls` and `explain` ask the gateway that runs, which may have other manifests than this directory; files that are named are read instead.
+"""
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -33,31 +37,21 @@ def register(app: typer.Typer) -> None:
 
 
 def ls(connectors: options.Connectors = None, output: options.Output = None) -> None:
-    """List the tools.
+    """List the tools of the running gateway; those of the files where it does not answer, or where files are named.
+
+    Files are named by --connectors, SLUICE_CONNECTORS or sluice.toml.
 
     \b
     Examples:
       sluice connectors ls
       sluice connectors ls --connectors ./manifests -o jsonl
     """
-    loaded = _load(connectors)
-    catalog = loaded.catalog
-    rows = [
-        {
-            "tool": operation.tool,
-            "class": operation.op_class.value,
-            "request": f"{operation.method} {operation.path}",
-            "timeout_s": operation.timeout_s,
-            "connections": ", ".join(
-                sorted(one.name for one in catalog.connections.values() if one.connector == operation.connector)
-            ),
-            "input": operation.input_schema,
-        }
-        for _, operation in sorted(catalog.operations.items())
-    ]
+    served = _served(connectors)
+    loaded = _load(connectors) if served is None else None
+    rows = _declared(loaded) if loaded is not None else [_row(tool) for tool in served or []]
     show_rows(rows, output, columns=("tool", "class", "request", "timeout_s", "connections"))
-    if loaded.errors:
-        stop(Exit.PARTIAL, f"Errors: {len(loaded.errors)}; files with errors are left out.", "sluice connectors lint")
+    if loaded is not None and loaded.errors:
+        stop(Exit.PARTIAL, _errors(loaded), "sluice connectors lint")
 
 
 def lint(paths: Paths = None, output: options.Output = None) -> None:
@@ -96,6 +90,8 @@ def lint(paths: Paths = None, output: options.Output = None) -> None:
 def explain(tool: Tool, connectors: options.Connectors = None, output: options.Output = None) -> None:
     """Show every value that holds for a tool, and the line it comes from.
 
+    Asks the running gateway, or reads files, as `ls` does; an Agent is shown what the tool takes, and not the rest.
+
     \b
     Example:
       sluice connectors explain crm.contacts.create
@@ -103,13 +99,20 @@ def explain(tool: Tool, connectors: options.Connectors = None, output: options.O
     from connectors.manifest.explain import explain as explained  # noqa: PLC0415 - see above
     from connectors.manifest.problem import suggestion  # noqa: PLC0415
 
-    loaded = _load(connectors)
-    values = explained(loaded.catalog, tool)
-    if not values:
-        hint = suggestion(tool, loaded.catalog.operations)
-        next_step = "sluice connectors lint" if loaded.errors else "sluice connectors ls"
-        stop(Exit.NOT_FOUND, f"There is no tool {tool}{': ' + hint if hint else ''}", next_step)
-    show_rows([value._asdict() for value in values], output, columns=("key", "value", "origin"))
+    served, rows = _served(connectors, tool=tool, explain="true"), list[dict[str, Any]]()
+    if served is not None:
+        rows = _shown(served[0]) if served else []
+        known, errors = [] if served else [one["tool"] for one in _served(connectors) or []], ""
+    else:
+        loaded = _load(connectors)
+        rows = [value._asdict() for value in explained(loaded.catalog, tool)]
+        known, errors = list(loaded.catalog.operations), _errors(loaded)
+    if not rows:
+        hint = suggestion(tool, known)
+        next_step = "sluice connectors lint" if errors else "sluice connectors ls"
+        lines = [f"There is no tool {tool}{': ' + hint if hint else ''}", errors]
+        stop(Exit.NOT_FOUND, "\n".join(filter(None, lines)), next_step)
+    show_rows(rows, output, columns=("key", "value", "origin"))
 
 
 def schema() -> None:
@@ -122,6 +125,65 @@ def schema() -> None:
     from connectors.manifest.json_schema import json_schema  # noqa: PLC0415 - see above
 
     typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _served(paths: list[Path] | None, **query: str) -> list[dict[str, Any]] | None:
+    """Return the tools as the running gateway tells them; None where files were named, or where none tells."""
+    from gateway.entrypoints.cli import client  # noqa: PLC0415 - `--help` does not need it
+
+    settings = options.settings(connectors=paths)
+    if "connectors" in settings.model_fields_set:
+        return None
+    url = client.base_url()
+    answer = client.maybe("GET", f"/v1/connectors?{urlencode(query)}", headers={})
+    tools = answer.get("tools") if answer else None
+    if isinstance(tools, list):
+        return tools
+    say(f"No gateway tells its tools at {url}; these are of {', '.join(map(str, settings.connectors))}.")
+    return None
+
+
+def _declared(loaded: "Loaded") -> list[dict[str, Any]]:
+    catalog = loaded.catalog
+    return [
+        {
+            "tool": operation.tool,
+            "class": operation.op_class.value,
+            "request": f"{operation.method} {operation.path}",
+            "timeout_s": operation.timeout_s,
+            "connections": ", ".join(
+                sorted(one.name for one in catalog.connections.values() if one.connector == operation.connector)
+            ),
+            "input": operation.input_schema,
+        }
+        for _, operation in sorted(catalog.operations.items())
+    ]
+
+
+def _row(tool: dict[str, Any]) -> dict[str, Any]:
+    """Return a tool of the gateway as one of the files is shown."""
+    return {
+        "tool": tool["tool"],
+        "class": tool["class"],
+        "request": f"{tool['method']} {tool['path']}",
+        "timeout_s": tool["timeout_s"],
+        "connections": ", ".join(tool["connections"]),
+        "input": tool["input"],
+    }
+
+
+def _shown(tool: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the gateway tells of a tool, value by value."""
+    if "values" in tool:
+        return list(tool["values"])
+    texts = {name: one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for name, one in tool.items()}
+    return [{"key": name, "value": text, "origin": "the gateway"} for name, text in texts.items()]
+
+
+def _errors(loaded: "Loaded") -> str:
+    """Tell the first error of the files and their number; nothing where there is none."""
+    count = len(loaded.errors)
+    return f"{loaded.errors[0]}\nErrors: {count}; files with errors are left out." if count else ""
 
 
 def _load(paths: list[Path] | None) -> "Loaded":

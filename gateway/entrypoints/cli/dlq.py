@@ -151,7 +151,7 @@ def resolve(
       sluice dlq resolve 01JCW3H5N0000000000000000A --done --reason "it is in their list"
       sluice dlq resolve 01JCW3H5N0000000000000000A --not-done --reason "asked their support"
     """
-    outcome = "done" if _ran(done) else "not_done"
+    outcome = "done" if _ran(letter, done) else "not_done"
     answer = _decide(letter, "resolve", {"outcome": outcome, "reason": _known(reason)}, output)
     if answer["status"] == "open":
         say(f"  next: sluice dlq replay {letter} --dry-run")
@@ -283,11 +283,11 @@ def when(stamped: str) -> str:
     return f"{stamped[:10]} {stamped[11:19]}Z"
 
 
-def _ran(done: bool | None) -> bool:
+def _ran(letter: str, done: bool | None) -> bool:
     if done is not None:
         return done
     if not _asks():
-        stop(Exit.USAGE, "say --done if it ran at the vendor, or --not-done")
+        stop(Exit.USAGE, "Say --done or --not-done: whether the call ran.", f"sluice dlq show {letter}")
     return typer.confirm("Did it run at the vendor?", err=True)
 
 

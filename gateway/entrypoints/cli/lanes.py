@@ -34,7 +34,9 @@ def register(app: typer.Typer) -> None:
 
 
 def ls(connector: Connector = None, held: Held = None, most: Most = 100, output: options.Output = None) -> None:
-    """List the lanes with calls that have not ended, most waiting ones first.
+    """List the lanes with calls that have not ended, most waiting ones first, and what is held without a call.
+
+    JSON has such a pause or open breaker as a line like that of a lane: `lane` is its target, and the counts are null.
 
     \b
     Examples:
@@ -43,10 +45,17 @@ def ls(connector: Connector = None, held: Held = None, most: Most = 100, output:
       sluice lanes ls -o jsonl
     """
     given = {"connector": connector, "held": None if held is None else str(held).lower()}
-    lanes, more = _pages({name: value for name, value in given.items() if value is not None}, most)
+    lanes, gates, more = _pages({name: value for name, value in given.items() if value is not None}, most)
     lanes.sort(key=lambda lane: -(lane["waiting"] or 0))
-    table = chosen(output) is Format.TABLE
-    show_rows([row(lane) for lane in lanes] if table else lanes, output, columns=COLUMNS, spare=("LIVE", "OLDEST"))
+    # A gate that a lane of the list waits for is told there.
+    told = {lane["hold"]["detail"] for lane in lanes if lane["hold"]}
+    idle = [gate for gate in gates if gate["hold"]["detail"] not in told]
+    if chosen(output) is Format.TABLE:
+        show_rows([row(lane) for lane in lanes], output, columns=COLUMNS, spare=("LIVE", "OLDEST"))
+        for gate in idle:
+            say(f"Held: {gate['hold']['detail']}\n  next: {gate['hold']['action']}")
+    else:
+        show_rows(lanes + [like_a_lane(gate) for gate in idle], output, columns=COLUMNS)
     if more:
         say(f"There are more lanes than these {len(lanes)}.\n  next: sluice lanes ls --most {most * 10}")
 
@@ -114,6 +123,13 @@ def row(lane: Mapping[str, Any]) -> dict[str, Any]:
     return dict(zip(COLUMNS, (*values, held_by(lane["hold"])), strict=True))
 
 
+def like_a_lane(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a gate over lanes without calls in the shape of a lane."""
+    unknown = dict.fromkeys(("live", "waiting", "under_way_or_delayed", "oldest_s", "eta_s"))
+    named = {name: gate[name] for name in ("tool", "connector", "connection")}
+    return {"lane": gate["target"], **named, **unknown, "hold": gate["hold"], "limits": []}
+
+
 def held_by(hold: Mapping[str, Any] | None) -> str | None:
     """Say in few words what holds a lane."""
     if hold is None:
@@ -144,8 +160,8 @@ def _target(target: str, connection: str | None) -> dict[str, Any]:
     return body | ({"connection": connection} if connection is not None else {})
 
 
-def _pages(query: Mapping[str, str], most: int) -> tuple[list[dict[str, Any]], bool]:
-    """Return lanes, and whether there are more than `most`."""
+def _pages(query: Mapping[str, str], most: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], bool]:
+    """Return lanes, what is closed, and whether there are more lanes than `most`."""
     from gateway.entrypoints.cli import client  # noqa: PLC0415
 
     lanes: list[dict[str, Any]] = []
@@ -156,4 +172,4 @@ def _pages(query: Mapping[str, str], most: int) -> tuple[list[dict[str, Any]], b
         lanes += answer["lanes"]
         cursor = answer["cursor"]
         if cursor is None or len(lanes) >= most:
-            return lanes[:most], cursor is not None or len(lanes) > most
+            return lanes[:most], answer["closed"], cursor is not None or len(lanes) > most

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.entrypoints.cli.output import Exit, Format, stop
+from gateway.entrypoints.cli.output import Exit, Format, asked, stop
 
 if TYPE_CHECKING:  # pydantic costs a tenth of a second, which `--help` does not have
     from gateway.settings import Settings
@@ -27,7 +27,9 @@ Connectors = Annotated[
 Host = Annotated[str | None, typer.Option("--host", help="Address of the API; default: 127.0.0.1.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the API; default: 8080.")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Worker processes of `up`; default: 1.")]
-Output = Annotated[Format | None, typer.Option("--output", "-o", help="Default: table on a terminal, else json.")]
+Output = Annotated[
+    Format | None, typer.Option("--output", "-o", callback=asked, help="Default: table on a terminal, else json.")
+]
 
 _FIELDS = {"redis": "redis_url", "bus": "bus_url", "journal": "journal_url"}
 _FLAGS = {field: flag for flag, field in _FIELDS.items()}

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from enum import IntEnum, StrEnum
 from typing import Any, NoReturn
 
@@ -43,6 +44,26 @@ class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     JSONL = "jsonl"
+
+
+_asked: ContextVar[Format | None] = ContextVar("asked")
+"""What this command was asked for; not set where a command has no choice."""
+
+
+def asked(wanted: Format | None) -> Format | None:
+    """Note what a command was asked for: a refusal is data too."""
+    _asked.set(wanted)
+    return wanted
+
+
+def show_refusal(problem: Mapping[str, Any]) -> None:
+    """Write the API's problem document where the command's data would be written as JSON."""
+    try:
+        wanted = _asked.get()
+    except LookupError:
+        return
+    if chosen(wanted) is not Format.TABLE:
+        show_one(problem, wanted)
 
 
 def say(message: str) -> None:

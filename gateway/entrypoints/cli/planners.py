@@ -43,6 +43,7 @@ def health(connector: Connector = None, every: Every = False, output: options.Ou
     """Show how the vendors are, worst first: what was seen, how long ago, and the next step.
 
     Rests on what calls have shown. Only where none was made lately a connector's probe is called, or its host dialled.
+    Exit 5 when the answer is down: a vendor that fails, an open breaker, a paused tool, a credential that is missing.
 
     \b
     Examples:
@@ -53,11 +54,9 @@ def health(connector: Connector = None, every: Every = False, output: options.Ou
     answer = _looked(connector)
     if chosen(output) is not Format.TABLE:
         show_one(answer, output)
-        return
-    show_rows(list(health_rows(answer, every=every)), output, columns=SIGNS, spare=("SEEN",))
-    say(f"{answer['status']}: {answer['sentence']}")
-    if answer["action"]:
-        say(f"  next: {answer['action']}")
+    else:
+        _tell(answer, list(health_rows(answer, every=every)), output)
+    _must_be_up(answer)
 
 
 def check(connector: Connector = None, output: options.Output = None) -> None:
@@ -72,14 +71,31 @@ def check(connector: Connector = None, output: options.Output = None) -> None:
     """
     answer = _looked(connector)
     if chosen(output) is Format.TABLE:
-        show_rows(list(health_rows(answer, every=True)), output, columns=SIGNS, spare=("SEEN",))
+        _tell(answer, list(health_rows(answer, every=True)), output)
     else:
         show_one(answer, output)
-    say(f"{answer['status']}: {answer['sentence']}")
-    if answer["action"]:
-        say(f"  next: {answer['action']}")
+        _end(answer, answer["sentence"])
+    _must_be_up(answer)
+
+
+def _must_be_up(answer: Mapping[str, Any]) -> None:
     if answer["status"] == DOWN:
         raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def _tell(answer: Mapping[str, Any], rows: list[dict[str, Any]], output: Format | None) -> None:
+    """Write the table, and below it the verdict: its sentence only where no line of the table has it."""
+    show_rows(rows, output, columns=SIGNS, spare=("SEEN",))
+    sentence = str(answer["sentence"])
+    if any(sentence.endswith(row["DETAIL"]) for row in rows):
+        sentence = f"{answer['connectors'][0]['connector']}."
+    _end(answer, sentence)
+
+
+def _end(answer: Mapping[str, Any], sentence: str) -> None:
+    say(f"{answer['status']}: {sentence}")
+    if answer["action"]:
+        say(f"  next: {answer['action']}")
 
 
 def _looked(connector: str | None) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def publish(
     """Publish tool calls from JSON lines.
 
     A line is a whole CloudEvent, or a bare `data` object, which gets the source agent/cli and a fresh id. A line that is
-    neither is told as file:line and left out; the exit code is 2 then. Exit 6: the bus went away on the way.
+    neither is told as file:line and left out. Exit 2: nothing was published, since no line was any. Exit 6: only some was,
+    because other lines were none, or because the bus went away on the way.
 
     \b
     Examples:
@@ -75,7 +76,7 @@ def publish(
     if failed is not None:
         _stop_short(report, failed)
     if report.refused:
-        raise typer.Exit(Exit.USAGE)
+        raise typer.Exit(Exit.PARTIAL if report.published else Exit.USAGE)
 
 
 def _run(settings: "Settings", file: str, report: Report) -> Exception | None:
