@@ -12,27 +12,19 @@ from tests.faults.matrix.ground import Heal, nothing
 from tests.faults.matrix.load import Call, call, mix
 from tests.faults.matrix.proxy import Way
 from tests.faults.matrix.recording import Limit
-from tests.faults.matrix.rows_vendor import KEYS, REPEATABLE, results
+from tests.faults.matrix.rows_vendor import KEYS, ONE_ATTEMPT, REPEATABLE, all_completed, results
 from tests.faults.matrix.scenario import NotRun, Scenario, Scene, play, storm
 from tests.faults.matrix.schedule import Fault, Schedule
 from tests.faults.matrix.server_clock import COMPILER, ServerClock
-from tests.faults.matrix.stage import Setting, Stage, patience
+from tests.faults.matrix.stage import Setting, patience
 from tests.faults.rows import throughput
 from tests.vendor.latency import Latency, Shape
 from tests.vendor.limiter import LimitRequest
 from tests.vendor.script import Behaviour, Kind
 
-ONE_ATTEMPT = {"retry": {"max_attempts": 1}}
-"""Whoever spends an attempt on a refusal ends as a letter instead of completing."""
-
 
 def soon(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-
-
-def all_completed(stage: Stage) -> None:
-    sums = stage.sums()
-    stage.demand(sums["completed"] == len(stage.calls), "every call completes", str(sums))
 
 
 # ---- 25: "slow down", in every way that there is to say it

@@ -17,7 +17,7 @@ from tests.demo import ledger
 from tests.faults.matrix import recorder
 from tests.faults.matrix.ground import Heal, nothing
 from tests.faults.matrix.load import ALL, Call, call, mix
-from tests.faults.matrix.rows_vendor import KEYS, REPEATABLE, results
+from tests.faults.matrix.rows_vendor import KEYS, ONE_ATTEMPT, REPEATABLE, all_completed, results
 from tests.faults.matrix.scenario import NotRun, Scenario, Scene, play, storm
 from tests.faults.matrix.schedule import Fault, Schedule
 from tests.faults.matrix.stage import MAIN, Setting, Stage, patience
@@ -35,8 +35,6 @@ SECRETS = {
 ENVIRONMENT = {name.upper(): secret for name, secret in SECRETS.items()}
 AGAIN = "canary-refresh-1"
 AUTH = {"type": "oauth2", "grant": "refresh_token", "token_url": "/oauth/token", "authorize_url": "/oauth/authorize"}
-ONE_ATTEMPT = {"retry": {"max_attempts": 1}}
-"""A call that spent its attempt on a refused token would end as a letter instead of completing."""
 DESK = msgspec.convert(SECRETS, DeskRequest)
 
 
@@ -91,11 +89,6 @@ def consent(stage: Stage, **given: str) -> None:
     place = f"http://127.0.0.1:{stage.workers.environment['SLUICE_PORT']}/v1/connections/crm/{MAIN}/set"
     answer = httpx2.post(place, json=given, timeout=30, trust_env=False)
     stage.demand(answer.json().get("worked"), "the new consent works", answer.text)
-
-
-def all_completed(stage: Stage) -> None:
-    sums = stage.sums()
-    stage.demand(sums["completed"] == len(stage.calls), "every call completes", str(sums))
 
 
 # ---- 31: it ends in the middle of a burst

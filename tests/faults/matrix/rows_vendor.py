@@ -34,6 +34,17 @@ def results(stage: Stage) -> dict[str, Mapping[str, Any]]:
     return {one["data"]["request"]["id"]: one["data"] for one in ledger.results(stage.books)}
 
 
+ONE_ATTEMPT = {"retry": {"max_attempts": 1}, "timeout": "10s"}
+"""A call that spends an attempt on what is not its fault ends as a letter instead of completing; a busy machine is no fault of it."""
+
+
+def all_completed(stage: Stage) -> None:
+    """Demand that every call completes, and tell why one did not."""
+    sums, ended = stage.sums(), results(stage).values()
+    why = Counter((one["state"], (one.get("error") or {}).get("class")) for one in ended if one["state"] != "completed")
+    stage.demand(sums["completed"] == len(stage.calls), "every call completes", f"{sums} {dict(why)}")
+
+
 # ---- 18: nobody is there
 
 
