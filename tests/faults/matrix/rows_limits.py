@@ -52,12 +52,14 @@ def _slow_down(word: str) -> Behaviour:
 def refused(scene: Scene) -> None:
     """Nobody pays for a refusal with an attempt, and who is told to wait eleven thousand days does not wait for ever."""
     stage = scene.stage
-    now = datetime.now(UTC) + timedelta(seconds=10)
+    stage.start_team()
+    # A date is that of its burst: one that lies further ahead would close the next bursts too, and nobody would be refused there.
+    now = datetime.now(UTC) + timedelta(seconds=1)
     dates = [
         _dated(fault, format_datetime(now + timedelta(seconds=fault.at_s), usegmt=True))
         for fault in scene.schedule.faults
     ]
-    storm(replace(scene, schedule=replace(scene.schedule, faults=tuple(dates))))
+    play(replace(scene, schedule=replace(scene.schedule, faults=tuple(dates))))
     stage.until_quiet()
     all_completed(stage)
     seen = [one for one in stage.vendor.arrivals() if one.status == 429]
