@@ -168,6 +168,11 @@ PARSERS: Mapping[str, Parser] = MappingProxyType(
         "reading.preferred_wait": Parser(
             lambda raw: reading.preferred_wait([text(raw)]), b'respond-async, wait="10"; foo'
         ),
+        "reading.no_parameters": Parser(
+            lambda raw: reading.no_parameters([name for name in text(raw).split() if name != "none"]),
+            b"none",
+            (ProblemError,),
+        ),
         "reading.query_wait": Parser(lambda raw: reading.query_wait(text(raw)), b"60", (ProblemError,)),
         "history.wanted_of": Parser(
             lambda raw: history.wanted_of(

@@ -98,6 +98,7 @@ THEIR_WORDS = {
     "call": "call_id",
     "root": "letter",
     "open": "true",
+    "explain": "true",
     "wait": "0",
 }
 """Query parameters: what of aurora's could stand there; None: nothing that would name it."""
@@ -197,6 +198,15 @@ def test_no_list_and_no_filter_of_a_list_tells_us_of_theirs(shared: Estate, oper
             value = shared.names.get(value, value)
             answer = shared.ask(OURS, "GET", path, params={parameter["name"]: value})
             leaks(shared, f"{name} ?{parameter['name']}=", answer, [value])
+
+
+def test_an_explained_tool_of_theirs_is_none_and_one_of_ours_names_no_file(shared: Estate) -> None:
+    theirs = shared.ask(OURS, "GET", "/v1/connectors", params={"tool": CREATE, "explain": "true"})
+    assert theirs.json()["tools"] == []
+    leaks(shared, "explain theirs", theirs, [])
+    for tool in shared.ask(OURS, "GET", "/v1/connectors").json()["tools"]:
+        ours = shared.ask(OURS, "GET", "/v1/connectors", params={"tool": tool["tool"], "explain": "true"})
+        assert "values" not in ours.json()["tools"][0]
 
 
 def test_a_cursor_of_theirs_shows_us_nothing_of_theirs(shared: Estate) -> None:
