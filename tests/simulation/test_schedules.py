@@ -12,8 +12,8 @@ from tests.simulation.schedule import drawn
 
 SCHEDULES = 10_000
 SEED = 1
-TRIED = range(500, 1_500)
-"""Schedules within which every defect is found; a fence that nobody checks is the rarest to be seen, once in some hundreds."""
+TRIED = range(500, 3_000)
+"""Schedules within which every defect is found; a fence that nobody checks is the rarest to be seen, once in a thousand or two."""
 
 pytestmark = pytest.mark.faults
 
