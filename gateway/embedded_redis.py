@@ -189,7 +189,10 @@ class EmbeddedRedis:
                 self._process.kill()
                 await self._process.wait()
             raise EmbeddedRedisError(f"{error} ({self.program}). The end of {self._log}:\n{_tail(self._log)}") from None
-        if TORN in self._log.read_bytes()[told:]:
+        with self._log.open("rb") as written:
+            written.seek(told)
+            torn = TORN in written.read()
+        if torn:
             log.warning(
                 "the embedded redis found its file torn in the middle of a write and cut that off; if only the server died, nobody "
                 "was promised it, but if the disk or the machine failed, what was promised last may be gone: publish again, with the "

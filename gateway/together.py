@@ -143,12 +143,9 @@ def _tools(settings: Settings) -> list[str]:
     lint = " ".join(["sluice connectors lint", *(str(path.resolve()) for path in given)])
     lines = [f"  Tools    {len(loaded.catalog.operations)}     ({ls})"]
     if wrong:
-        lines.append(f"           Their files have {_many(wrong, 'error')}; what has one is left out: {lint}")
+        errors = "1 error" if wrong == 1 else f"{wrong} errors"
+        lines.append(f"           Their files have {errors}; what has one is left out: {lint}")
     return lines
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def without_password(url: str) -> str:
